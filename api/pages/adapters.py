@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from flask import Blueprint, render_template, request
+from sqlalchemy.orm import Session
 
 from api.services import services
 from api.use_cases import catalogue as use_cases
 from shared.admission.adapters import misfit
+from shared.db.sessions import transact
 from shared.errors import NotLooked, Refused
 from shared.models.catalogue import Catalogue, Entry
 from shared.models.details import Details
-from shared.models.facets import searched
 from shared.models.kinds import KIND_OF_TAG, KINDS, Kind
+from shared.models.listing import Listing, namesakes
 
 SHOWN: Final = 50
 _TAGS: Final[dict[Kind, str]] = {kind: tag for tag, kind in KIND_OF_TAG.items()}
@@ -71,32 +74,27 @@ class Offers:
 def adapters() -> str:
     """Show the files that hold the words of a search as a part of the form, those for the checkpoint first."""
     search, checkpoint = request.args.get("search", "")[:200].strip(), request.args.get("checkpoint", "")[:500]
-    known = use_cases.catalogue(services(), with_trigger_words=bool(search))
-    return render_template("parts/adapters_list.html", adapters=offers(known, search, checkpoint))
+    catalogue = use_cases.offered(services(), ("checkpoint",), [checkpoint])
+    return render_template("parts/adapters_list.html", adapters=offers(catalogue, search, checkpoint))
 
 
 def offers(catalogue: Catalogue, search: str = "", checkpoint: str = "") -> Offers:
     """Return what a prompt for a checkpoint can name; those that fit it come first.
 
-    For a search `catalogue` has to hold trigger words. Without one these are read for what is shown.
+    Of `catalogue` only the checkpoints are needed: what is shown is read from the database.
     """
-    files = [file for kind in _KINDS for file in catalogue.usable(kind)]
     base = _checkpoint(catalogue, checkpoint)
-    found = searched(files, search)
-    fit: list[Entry] = []
-    unfit: dict[str, str] = {}
-    for file in found:
-        if len(fit) == SHOWN:
-            break
-        if reason := misfit(file, base) if base else "":
-            unfit[file.path] = reason
-        else:
-            fit.append(file)
-    shown = [*fit, *(file for file in found if file.path in unfit)][:SHOWN]
-    if not search:
-        shown = use_cases.detailed(services(), shown)
-    offered = [Offer(file, name_in_prompts(catalogue, file), unfit.get(file.path, "")) for file in shown]
-    return Offers(offered, len(found), len(files))
+    return transact(services().sessions, partial(_offers, listing=Listing(_KINDS, search, base=base, usable=True)))
+
+
+def _offers(session: Session, listing: Listing) -> Offers:
+    total = Listing(_KINDS, usable=True).count(session)
+    shown = listing.page(session, limit=SHOWN)
+    names = namesakes(session, shown)
+    offered = [
+        Offer(one, name_in_prompts(names, one), misfit(one, listing.base) if listing.base else "") for one in shown
+    ]
+    return Offers(offered, listing.count(session) if listing.search else total, total)
 
 
 def offer_text(catalogue: Catalogue, file: Entry) -> str:

@@ -33,6 +33,10 @@ class Option:
     group: str = ""  # the heading that it stands under
 
 
+KINDS_OFFERED: Final[tuple[Kind, ...]] = (
+    *("checkpoint", "vae", "controlnet", "ip-adapter", "image-encoder", "face-restorer", "upscaler"),
+)
+"""The kinds of model files that fields of the form choose from."""
 _NEEDED: Final[tuple[tuple[Group, Kind], ...]] = (
     (CONTROLNET, "controlnet"),
     (IP_ADAPTER, "ip-adapter"),

@@ -13,7 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from api.http.body import read_file
 from api.http.problems import RETRY_AFTER_SECONDS
 from api.pages import adapters, prefill, status_line, widgets
-from api.pages.choices import Option, missing, offers
+from api.pages.choices import KINDS_OFFERED, Option, missing, offers
 from api.pages.fields import Field
 from api.pages.fieldsets import SWITCHES, full_label, place
 from api.pages.form_data import MASK, PICTURE, Given, every, read
@@ -27,6 +27,8 @@ from shared.admission import sizes
 from shared.admission.parse import refused as refused_for
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
 from shared.models.catalogue import Catalogue
+from shared.params.paths import field_name
+from shared.params.table import parameters
 
 RECENT_JOBS: Final = 6
 FILES: Final = {"img2img.file": PICTURE, "img2img.mask.file": MASK}
@@ -75,11 +77,34 @@ def submit() -> AnyResponse:
 @blueprint.get("/size")
 def size() -> Response:
     """Tell scripts what size a picture that starts from `source` is rendered at, and what its own is."""
-    native = _native_size(catalogue_use_cases.catalogue(services()), request.args.get("checkpoint", ""))
+    checkpoint = request.args.get("checkpoint", "")
+    native = _native_size(catalogue_use_cases.offered(services(), ("checkpoint",), [checkpoint]), checkpoint)
     fitting = images.fitting_sizes(services(), auth.owner(), upload("source") or "", native)
     if fitting is None:
         raise NotFound("There is no such upload.")
     return jsonify(fitting._asdict())
+
+
+@blueprint.get("/choices")
+def choices() -> str:
+    """Show the first choices of a field for model files that hold the words of a search."""
+    parameter = parameters().get(field_name(request.args.get("field", "")))
+    kind = next((kind for kind in KINDS_OFFERED if parameter and kind == parameter.takes.kind), None)
+    if parameter is None or kind is None:
+        raise NotFound("No field of this name chooses a model file.")
+    search = request.args.get("search", "")[:200]
+    catalogue = catalogue_use_cases.offered(services(), (kind,), search=search)
+    if kind == "ip-adapter":  # each is offered with a word about the image encoder that it needs
+        encoders = catalogue_use_cases.offered(services(), ("image-encoder",))
+        catalogue = replace(catalogue, files=(*catalogue.files, *encoders.files))
+    found = {file.title for file in catalogue.files}
+    words = search.casefold().split()
+    options = [
+        one
+        for one in _offers(catalogue)[parameter.name]
+        if one.value in found or all(word in one.label.casefold() for word in words)
+    ]
+    return render_template("parts/choices.html", of=widgets.choice(options))
 
 
 @blueprint.post("/jobs/<id:job_id>/images/<id:index>/send")
@@ -192,7 +217,7 @@ def _all_wrong(given: Given, refusals: Mapping[str, Refused]) -> Refused:
 
 def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | None = None) -> str:
     recent = jobs.jobs(services(), auth.owner(), [], None, RECENT_JOBS).jobs
-    catalogue = catalogue_use_cases.catalogue(services())
+    catalogue = catalogue_use_cases.offered(services(), (*KINDS_OFFERED, "other"), _named(origin.given))
     limits = services().settings.limits
     checkpoints = catalogue.entries(first=limits.first_checkpoint)
     is_default_known = catalogue.is_default_known(first=limits.first_checkpoint)
@@ -214,6 +239,7 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         is_looking=catalogue.awaited_since is not None and not is_default_known,
         unusable=[checkpoint for checkpoint in checkpoints if not checkpoint.usable],
         others=catalogue.entries("other"),
+        most_files=catalogue_use_cases.OFFERED,
         adapters=adapters.offers(catalogue, checkpoint=origin.given["checkpoint"]),
         own_size=_own_size(catalogue, origin.given),
         limits=limits,
@@ -222,6 +248,12 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         last_seed=recent[0].params.seed if recent else None,
         farm=status_line.line(services()),
     )
+
+
+def _named(given: Given) -> list[str]:
+    """Return the model files that the form's fields name."""
+    fields = (field for field in every(given).values() if field.parameter.takes.kind in KINDS_OFFERED)
+    return [given[field.name] for field in fields if given.get(field.name, "") not in ("", field.default)]
 
 
 def _offers(catalogue: Catalogue) -> dict[str, list[Option]]:

@@ -64,7 +64,7 @@ def models() -> str:
     settings, search = services().settings, request.args.get("search", "")[:200].strip()
     kind = next((kind for kind in KINDS if kind == request.args.get("kind", "").casefold()), None)
     is_front = not (kind or search)
-    listing = Listing("checkpoint" if is_front else kind or "", search, settings.first_checkpoint)
+    listing = Listing(("checkpoint",) if is_front else (kind,) if kind else (), search, settings.first_checkpoint)
     lists = transact(services().sessions, partial(_lists, listing=listing, is_front=is_front))
     wanted = {"kind": kind or "", "search": search, **lists.found.wanted}
     shown = (file.path for file in chain(lists.files, *(section.files for section in lists.beside)) if file.sha256)

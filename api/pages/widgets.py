@@ -12,6 +12,7 @@ from api.pages.choices import Option
 from api.pages.fields import EVERY, RESOLVED, Field, printed
 from api.pages.fieldsets import FOLDED, SCHEDULING, SWITCHES, label, members, switches
 from api.pages.form_data import Given, every
+from api.use_cases import catalogue
 from shared.errors import FieldError
 from shared.models.kinds import KINDS
 from shared.params.facts import EVERYDAY, HIRES, Group
@@ -43,6 +44,7 @@ class Control:
     is_whole: bool = False  # a number without a fraction
     is_live: bool = False  # what can be chosen changes while the form is open
     is_of_files: bool = False  # what can be chosen are model files, which may be many
+    has_more: bool = False  # there may be more of them than these options
     error: FieldError | None = None
     options: tuple[Option, ...] = ()
     chosen: tuple[str, ...] = ()  # of a list; of a field for pictures, those that it holds
@@ -128,6 +130,11 @@ def sections(made: Mapping[str, Control], missing: Mapping[str, str]) -> list[Se
     ]
 
 
+def choice(options: Sequence[Option]) -> Control:
+    """Return what is drawn as these options alone, none of them chosen."""
+    return Control("", "choice", "", "", "", "", options=tuple(options))
+
+
 def _switch(name: str, given: Given, error: FieldError | None) -> Control:
     """Return the box that asks for an optional group; the second pass's has a place of its own above its fields."""
     group = None if name == HIRES.name else parameters()[name].group
@@ -156,6 +163,7 @@ def _control(
         is_whole=parameter.kind == "integer",
         is_live=parameter.takes.kind in _LIVE,
         is_of_files=parameter.takes.kind in KINDS,
+        has_more=parameter.takes.kind in KINDS and len(offered) >= catalogue.OFFERED,
         error=error,
         options=_options(field, value, offered),
         chosen=tuple(filter(None, given.getlist(field.name))) if field.kind == "list" or is_picture else (),

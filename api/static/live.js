@@ -94,7 +94,7 @@ function swap(name, part) {
 // What can be chosen; what was chosen stays, also where it is not there any more.
 function choose(old, fresh) {
   const choices = (list) => [...list.options].map((option) => [option.value, option.label, ...Object.values(option.dataset)].join("\n")).join("\n\n");
-  if (!old || choices(old) === choices(fresh)) return;
+  if (!old || old.closest(".pick")?.querySelector("input").value || choices(old) === choices(fresh)) return; // or it is searched
   const chosen = old.selectedOptions?.[0];
   const value = chosen?.value || fresh.value; // read now: each option that leaves a select has it choose another one
   old.replaceChildren(...fresh.children);

@@ -1,6 +1,9 @@
-// Long lists of model files: a box above a list, in which words leave only the choices that hold them.
+// Long lists of model files: a box above a list, in which words leave only the choices that hold them. Of very many
+// files (`data-more`) a list has the first ones, and the farm is asked for those that hold the words.
 
 const IN_SIGHT = 8; // choices of a list while it is searched
+const PAUSE = 250; // milliseconds without a key before the farm is asked
+const asking = new WeakMap(); // box -> how to stop its question
 
 const listOf = (box) => box.closest(".pick").querySelector("select");
 const boxOf = (element) => element.closest?.(".pick")?.querySelector("[data-narrows]");
@@ -10,21 +13,56 @@ function narrow(box) {
   const list = listOf(box);
   const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
   const holds = (option) => words.every((word) => `${heading(option)} ${option.label}`.toLowerCase().includes(word));
-  for (const option of list.options) option.hidden = !holds(option);
+  for (const option of list.options) option.hidden = !holds(option) && !option.hasAttribute("data-found");
   for (const group of list.querySelectorAll("optgroup")) group.hidden = [...group.children].every((one) => one.hidden);
   const found = [...list.options].filter((one) => !one.hidden && !one.disabled);
   list.size = words.length ? Math.min(Math.max(found.length, 2), IN_SIGHT) : 0;
   return found;
 }
 
+// The choice stays, in a list of others too.
+function replace(list, options, words) {
+  const chosen = list.selectedOptions[0];
+  for (const option of options.querySelectorAll("option")) option.toggleAttribute("data-found", words !== "");
+  list.replaceChildren(...options.children);
+  if (!chosen) return;
+  chosen.removeAttribute("data-found");
+  if (![...list.options].some((one) => one.value === chosen.value)) list.append(chosen);
+  list.value = chosen.value;
+}
+
+async function ask(box, pause = PAUSE) {
+  const list = listOf(box);
+  if (!list.matches("[data-more]")) return;
+  asking.get(box)?.abort();
+  const question = new AbortController();
+  asking.set(box, question);
+  await new Promise((resolve) => setTimeout(resolve, pause));
+  if (question.signal.aborted) return;
+  const words = box.value.trim();
+  try {
+    const wanted = new URLSearchParams({ field: list.id, search: words });
+    const answer = await fetch(`/choices?${wanted}`, { signal: question.signal });
+    if (!answer.ok) return;
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    replace(list, page.querySelector("select"), words);
+    narrow(box);
+  } catch {} // the list stays as it is
+}
+
 function close(box) {
   box.value = "";
   narrow(box);
+  ask(box, 0); // for the first files again
 }
 
-document.addEventListener("input", ({ target }) => { if (target.matches("[data-narrows]")) narrow(target); });
+document.addEventListener("input", ({ target }) => {
+  if (!target.matches("[data-narrows]")) return;
+  narrow(target);
+  ask(target);
+});
 
-document.addEventListener("keydown", (event) => {
+document.addEventListener("keydown", async (event) => {
   const box = boxOf(event.target);
   if (!box?.value) {
     if (event.target === box && event.key === "Enter") event.preventDefault(); // it searches, and submits nothing
@@ -37,6 +75,7 @@ document.addEventListener("keydown", (event) => {
   }
   if (event.key !== "Enter" && event.key !== "Escape") return;
   event.preventDefault();
+  if (event.key === "Enter" && event.target === box) await ask(box, 0);
   const [first] = narrow(box);
   if (event.key === "Enter" && event.target === box && first) {
     list.value = first.value;

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy.orm import Session
 
@@ -29,10 +30,11 @@ from shared.admission.parse import parse, refused
 from shared.db.sessions import transact
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
 from shared.models import first_scan, previews
-from shared.models.catalogue import Catalogue, Entry, names_of, with_all_details
+from shared.models.catalogue import Catalogue, names_of
 from shared.models.facets import FACETS_OF_ALL, Faceted, Group
 from shared.models.kinds import Kind
 from shared.models.listing import Listing
+from shared.models.listing import offered as listed
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.prompts.chunks import CHUNK
@@ -41,15 +43,19 @@ from shared.prompts.styles import load
 from shared.prompts.tokenizer import Tokenizer
 from shared.settings import Limits
 
+OFFERED: Final = 100
+"""Files of a kind that can be chosen without a search."""
 
-def catalogue(services: Services, kind: Kind | None = None, *, with_trigger_words: bool = False) -> Catalogue:
+
+def catalogue(services: Services, kind: Kind | None = None) -> Catalogue:
     """Return the model files that the farm knows, or those of one kind."""
-    return transact(services.sessions, partial(Catalogue.read, kind=kind, with_trigger_words=with_trigger_words))
+    return transact(services.sessions, partial(Catalogue.read, kind=kind))
 
 
-def detailed(services: Services, files: Sequence[Entry]) -> list[Entry]:
-    """Return files with their trigger words, which are read for those that are shown alone."""
-    return transact(services.sessions, lambda session: with_all_details(session, files)) if files else []
+def offered(services: Services, kinds: tuple[Kind, ...], named: Iterable[str] = (), search: str = "") -> Catalogue:
+    """Return the first files of these kinds that hold the words of a search, and all that have one of the names."""
+    listing = Listing(kinds, search, services.settings.first_checkpoint)
+    return transact(services.sessions, partial(listed, listing=listing, most=OFFERED, named=named))
 
 
 def models(
@@ -65,7 +71,7 @@ def checkpoints(
     services: Services, filters: Mapping[str, str], cursor: int | None, limit: int | None
 ) -> CheckpointsBody:
     """Return a page of the checkpoints of the catalogue that pass the filters. Raises Refused."""
-    listing = Listing("checkpoint", first=services.settings.first_checkpoint)
+    listing = Listing(("checkpoint",), first=services.settings.first_checkpoint)
     faceted = partial(Faceted.of, wanted=filters)
     return CheckpointsBody.from_part(*_part(services, listing, faceted, cursor, limit))
 

@@ -126,12 +126,16 @@ class Catalogue:
     has_workers: bool = True  # looked up only if no checkpoint can be used
 
     @classmethod
-    def read(cls, session: Session, kind: Kind | None = None, *, with_trigger_words: bool = False) -> Self:
-        """Return the catalogue as it is now, or what it holds of one kind."""
-        columns = select(*COLUMNS, ModelFile.details if with_trigger_words else _SHORT_DETAILS)
+    def read(cls, session: Session, kind: Kind | None = None) -> Self:
+        """Return the catalogue as it is now, or what it holds of one kind; without trigger words, which are long."""
+        columns = select(*COLUMNS, _SHORT_DETAILS)
         wanted = columns if kind is None else columns.where(ModelFile.kind == kind)
-        rows = map(Entry._make, session.execute(wanted))
-        files = sorted(rows, key=lambda file: (file.name.casefold(), file.path))
+        return cls.of(session, map(Entry._make, session.execute(wanted)))
+
+    @classmethod
+    def of(cls, session: Session, files: Iterable[Entry]) -> Self:
+        """Return a catalogue of these files alone, with what the database says about the first scan."""
+        files = sorted(files, key=lambda file: (file.name.casefold(), file.path))
         is_any = any(file.usable and file.kind == "checkpoint" for file in files)
         has_workers = is_any or session.scalar(select(Worker.id).limit(1)) is not None
         return cls(tuple(files), first_scan.awaited_since(session), has_workers)
@@ -322,6 +326,12 @@ class Catalogue:
         return f"The farm has no usable checkpoint yet: {what.removesuffix('.')}"
 
 
+def name_in(text: str) -> str:
+    """Return the name in a title; of any other text, the text itself."""
+    titled = _TITLE.fullmatch(text)
+    return titled["name"] if titled else text
+
+
 def names_of(session: Session, sha256: str) -> list[str]:
     """Return what the files of this SHA-256 are called (`ModelPath.name`), in order."""
     named = select(ModelFile.path).where(ModelFile.sha256 == sha256).order_by(ModelFile.path)
@@ -333,13 +343,6 @@ def names_by_hash(session: Session, hashes: Collection[str]) -> dict[str, str]:
     named = select(ModelFile.sha256, func.min(ModelFile.name)).where(ModelFile.sha256.in_(hashes))
     rows = session.execute(named.group_by(ModelFile.sha256)) if hashes else ()
     return {sha256: name for sha256, name in rows if sha256}
-
-
-def with_all_details(session: Session, files: Sequence[Entry]) -> list[Entry]:
-    """Return files, which were read without their trigger words, with them."""
-    rows = select(ModelFile.path, ModelFile.details).where(ModelFile.path.in_([file.path for file in files]))
-    known = {row.path: row.details for row in session.execute(rows)} if files else {}
-    return [file._replace(stored_details=known.get(file.path, file.stored_details)) for file in files]
 
 
 def identity_of(session: Session, sha256: str) -> str:
@@ -367,8 +370,7 @@ def is_lately() -> ColumnElement[bool]:
 
 def _alike(text: str, files: Sequence[Entry]) -> list[Entry]:
     """Return the files with the names nearest to a text, or to the name in a title."""
-    titled = _TITLE.fullmatch(text.casefold())
-    close = {*nearest(titled["name"] if titled else text, {file.name for file in files})}
+    close = {*nearest(name_in(text.casefold()), {file.name for file in files})}
     return [file for file in files if file.name in close]
 
 

@@ -9,7 +9,6 @@ from typing import Final, NamedTuple, Self, get_args
 
 from shared.errors import FieldError, Refused
 from shared.models.architectures import ARCHITECTURES
-from shared.models.catalogue import Entry
 from shared.models.inspection import Prediction
 from shared.models.kinds import KINDS
 from shared.wording import LONGEST, choices
@@ -53,16 +52,6 @@ class Faceted:
             raise Refused(f"{problems[0].message}.", problems)
         counts = {facet: _counted(facet, known[facet], groups, values) for facet in facets}
         return cls(values, counts, _files(_passing(groups, values)), _files(groups))
-
-
-def searched(files: Sequence[Entry], text: str) -> list[Entry]:
-    """Return the files of which name, path, other name or trigger words hold each word of `text`."""
-    words = text.casefold().split()
-    return [file for file in files if all(word in _searchable(file) for word in words)] if words else [*files]
-
-
-def _searchable(file: Entry) -> str:
-    return "\n".join([file.path, file.details.alias or "", *file.details.trigger_words]).casefold()
 
 
 def _known(facet: str, known: Iterable[str], groups: Sequence[Group]) -> list[str]:

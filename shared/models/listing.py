@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, select
+from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.orm import Session
 
 from shared.db.tables import ModelFile
 from shared.models.architectures import ARCHITECTURES
-from shared.models.catalogue import COLUMNS, GONE, Catalogue, Entry
+from shared.models.catalogue import COLUMNS, GONE, Catalogue, Entry, name_in
 from shared.models.facets import Group
 from shared.models.kinds import KINDS
 
@@ -30,17 +30,23 @@ _SEARCHED: Final = (
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of one kind, or of all, that hold each word of a search; without those that are gone."""
+    """The files of some kinds, or of all, that hold each word of a search; without those that are gone."""
 
-    kind: str = ""  # empty: all kinds, one after the other
+    kinds: tuple[str, ...] = ()  # empty: all; one after the other
     search: str = ""
     first: str = ""  # name of the checkpoint that comes before the others
+    base: Entry | None = None  # the checkpoint that adapters are for: those that do not fit it come last
+    usable: bool | None = None  # those that can be used, or those that cannot; None: all
 
     def groups(self, session: Session) -> list[Group]:
         """Return how many files there are of each kind, architecture and prediction."""
         facets = ModelFile.kind, ModelFile.architecture, ModelFile.prediction
         counted = select(*facets, func.count()).where(self._is_listed()).group_by(*facets)
         return [Group(*row) for row in session.execute(counted)]
+
+    def count(self, session: Session) -> int:
+        """Return how many files there are."""
+        return session.scalar(select(func.count()).select_from(ModelFile).where(self._is_listed())) or 0
 
     def page(
         self, session: Session, wanted: Mapping[str, str] | None = None, offset: int = 0, limit: int | None = None
@@ -56,7 +62,7 @@ class Listing:
 
     def heads(self, session: Session, most: int) -> dict[str, list[Entry]]:
         """Return the first files of each kind."""
-        place = func.row_number().over(partition_by=ModelFile.kind, order_by=self._order()[2:])
+        place = func.row_number().over(partition_by=ModelFile.kind, order_by=self._order())
         placed = select(ModelFile.path, place.label("place")).where(self._is_listed()).subquery()
         first = select(*_ENTRY).join(placed, placed.c.path == ModelFile.path).where(placed.c.place <= most)
         heads: dict[str, list[Entry]] = {}
@@ -66,12 +72,14 @@ class Listing:
 
     def _is_listed(self) -> ColumnElement[bool]:
         is_there = ModelFile.reason.is_distinct_from(GONE)
-        is_of_kind = (ModelFile.kind == self.kind) if self.kind else literal(value=True)
-        return and_(is_there, is_of_kind, *map(_holds, self.search.split()))
+        is_of_kind = ModelFile.kind.in_(self.kinds) if self.kinds else literal(value=True)
+        is_in_state = literal(value=True) if self.usable is None else ModelFile.usable == self.usable
+        return and_(is_there, is_of_kind, is_in_state, *map(_holds, self.search.split()))
 
     def _order(self) -> list[ColumnElement[Any]]:
-        """Return what files are ordered by: first by their kinds, in two columns, and then within each."""
+        """Return what files are ordered by: those that do not fit come last, and then by their kinds."""
         return [
+            *([_is_misfit(self.base)] if self.base else []),
             func.array_position(array(KINDS), ModelFile.kind).nulls_last(),
             ModelFile.kind.asc(),
             ModelFile.name != self.first,
@@ -81,12 +89,39 @@ class Listing:
         ]
 
 
+def offered(session: Session, listing: Listing, most: int, named: Iterable[str] = ()) -> Catalogue:
+    """Return a catalogue of the first files of each kind, usable and unusable, and of all that have one of the names.
+
+    A name is that of a file, its title or its path.
+    """
+    listings = [replace(listing, usable=usable) for usable in (True, False)]
+    heads = [file for one in listings for files in one.heads(session, most).values() for file in files]
+    files = {file.path: file for file in (*heads, *_called(session, named))}
+    return Catalogue.of(session, files.values())
+
+
 def namesakes(session: Session, files: Sequence[Entry]) -> Catalogue:
     """Return a catalogue of these files and of all others of their names: enough to tell what each is called."""
     names = {name for file in files for name in file.names()}
-    called = func.lower(ModelFile.name), func.lower(func.regexp_replace(ModelFile.path, "^.*/", ""))
-    rows = select(*_ENTRY).where(called[0].in_(names) | called[1].in_(names)) if names else None
-    return Catalogue(tuple(_entries(session, rows)) if rows is not None else ())
+    return Catalogue(tuple(_called(session, names)))
+
+
+def _called(session: Session, texts: Iterable[str]) -> list[Entry]:
+    """Return the files that have one of these names, titles or paths, in any case."""
+    names = {name for text in texts if text for name in (text.casefold(), name_in(text.casefold()))}
+    file_name = func.regexp_replace(ModelFile.path, "^.*/", "")
+    called = [func.lower(one).in_(names) for one in (ModelFile.name, ModelFile.path, file_name)]
+    return _entries(session, select(*_ENTRY).where(or_(*called))) if names else []
+
+
+def _is_misfit(base: Entry) -> ColumnElement[bool]:
+    """Return the condition that a file does not fit a checkpoint, as `shared.admission.adapters.misfit` finds it."""
+    wanted = base.details
+    sizes = {"width": wanted.width, "context": wanted.context}
+    others = [ModelFile.details.op("->>")(name) != str(size) for name, size in sizes.items() if size]
+    if base.architecture:
+        others.append(ModelFile.architecture != base.architecture)
+    return or_(literal(value=False), *(func.coalesce(other, False) for other in others))
 
 
 def _entries(session: Session, rows: Select[Any]) -> list[Entry]:

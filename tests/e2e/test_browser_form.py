@@ -12,6 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from api.use_cases.catalogue import OFFERED
 from tests.conftest import CheckpointFactory
 from tests.e2e import browsers
 from tests.e2e.browsers import fill
@@ -432,6 +433,40 @@ def test_a_long_list_of_files_is_searched_and_picked_from_with_keys(
         page.get_by_role("button", name="Render").click()
         expect(page).to_have_url(JOB)
         assert "8x-soft" in page.locator(".parameters").inner_text()
+
+
+def test_the_farm_is_asked_for_files_that_a_very_long_list_lacks(
+    chromium: Browser, environ, checkpoint_factory: CheckpointFactory
+):
+    checkpoint_factory("alpha", native_size=512)
+    for number in range(OFFERED + 20):
+        folder, name = "late" if number > OFFERED else "early", f"{number:03}x"
+        checkpoint_factory(name, kind="upscaler", path=f"{folder}/{name}.pt")
+    with browsers.served(environ) as address, chromium.new_context(base_url=address) as context:
+        page = context.new_page()
+        page.set_default_timeout(browsers.WITHIN)
+        page.goto("/")
+        unfold(page, "Hires")
+        page.get_by_label("Render a second pass").check()
+        upscaler, search = page.locator('[id="hires.upscaler"]'), page.get_by_label("Search Upscaler")
+        files = upscaler.locator("option:not([hidden])").filter(has_text="x [")
+        expect(files).to_have_count(OFFERED)
+        search.press_sequentially("late/")
+        expect(files).to_have_count(19)  # by a folder, which no label shows
+        search.press("Enter")
+        expect(upscaler).to_have_value(re.compile(f"^{OFFERED + 1}x "))
+        expect(files).to_have_count(OFFERED + 1)  # the first ones again, and the choice
+        search.press_sequentially("119x")
+        search.press("Enter")  # sooner than the farm is asked
+        expect(upscaler).to_have_value(re.compile("^119x "))
+        search.fill("nothing")
+        expect(files).to_have_count(0)
+        search.press("Escape")
+        expect(upscaler).to_have_value(re.compile("^119x "))
+        page.get_by_label("Prompt", exact=True).fill("a fox")
+        page.get_by_role("button", name="Render").click()
+        expect(page).to_have_url(JOB)
+        assert "119x" in page.locator(".parameters").inner_text()
 
 
 def test_ip_adapter_takes_pictures_and_keeps_those_that_stay_ticked(

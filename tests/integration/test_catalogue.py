@@ -22,6 +22,7 @@ from shared.models.components import Component
 from shared.models.details import Details
 from shared.models.inspection import Inspection, Scanned
 from shared.models.kinds import Kind
+from shared.models.listing import Listing
 from tests.support.queueing import Farmhand
 from tests.support.statements import statements
 from tests.support.waiting import until
@@ -172,13 +173,12 @@ def test_what_a_worker_of_the_version_before_cannot_see_is_not_gone(record, sess
     assert usable() == {*UNSEEN, *SEEN}
 
 
-def test_details_are_read_back_and_words_only_where_they_are_shown(record, sessions):
+def test_details_are_read_back_and_words_only_for_lists(record, sessions):
     details = {"form": "rows", "rank": 8, "alias": "Ink", "trigger_words": ["ink", "wash"], "of a newer version": [1]}
     seen = scanned("ink", inspection=Inspection("lora", "sd1", details=details))
     assert (record(seen), record(seen)) == (1, 0)
-    for with_words, words in ((False, ()), (True, ("ink", "wash"))):
-        read = partial(Catalogue.read, kind="lora", with_trigger_words=with_words)
-        (file,) = transact(sessions, read).files
+    for read, words in ((partial(Catalogue.read, kind="lora"), ()), (Listing().page, ("ink", "wash"))):
+        (file,) = getattr(found := transact(sessions, read), "files", found)
         assert file.details == Details(form="rows", rank=8, alias="Ink", trigger_words=words)
 
 

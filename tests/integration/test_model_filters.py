@@ -294,12 +294,60 @@ def test_lists_read_what_they_show_and_never_the_whole_catalogue(client, adapter
         raise AssertionError("the whole catalogue was read")
 
     monkeypatch.setattr("shared.models.catalogue.Catalogue.read", read)
-    for path in ("/models", "/models?kind=lora", "/models?search=a&page=2", "/models?architecture=sd1"):
+    for path in ("/models", "/models?kind=lora", "/models?search=a&page=2", "/models?architecture=sd1", "/"):
         look(client, path)
+    for path in ("/adapters?search=a&checkpoint=one", "/choices?field=checkpoint&search=a", "/size?source=none"):
+        client.get(path)
     body = client.get("/api/v1/models?limit=3&cursor=2").get_json()
     assert (len(body["models"]), body["next"]) == (3, 5)
     assert client.get("/api/v1/models?limit=3&cursor=9999").get_json()["next"] is None
     assert client.get("/api/v1/checkpoints?limit=1").get_json()["next"] == 1
+
+
+@pytest.fixture
+def many(client, checkpoint_factory, monkeypatch):
+    """A farm with more files of each kind than a form offers."""
+    monkeypatch.setattr("api.use_cases.catalogue.OFFERED", 3)
+    for number in range(6):
+        for kind in ("upscaler", "controlnet", "ip-adapter", "vae", "lora"):
+            checkpoint_factory(f"{kind}-{number}", kind=kind, path=f"{kind}/{kind}-{number}.pt")
+        checkpoint_factory(f"torn-{number}", usable=False, reason="is cut off", sha256=None)
+
+
+def test_the_form_offers_the_first_files_of_each_kind_and_those_that_it_names(client, many):
+    def files_of(shown, kind: str) -> list[str]:
+        values = (one.attributes.get("value", "") for one in shown.all("option"))
+        return sorted({value.split(" [")[0] for value in values if value.startswith(f"{kind}-")})
+
+    form = look(client, "/")
+    for kind in ("upscaler", "controlnet", "vae"):
+        assert files_of(form, kind) == [f"{kind}-{number}" for number in range(3)]
+    more = {one.attributes["name"] for one in form.all("select") if "data-more" in one.attributes}
+    assert {"checkpoint", "vae", "hires.upscaler", "controlnet.0.model"} <= more
+    assert "3 files or more in the models folder cannot be used" in form.text
+    asked = {"checkpoint": "one", "vae": "vae-5", "hires": {"upscaler": "upscaler-4"}}
+    job = client.post("/api/v1/jobs", json={"prompt": "a", **asked}).get_json()
+    again = look(client, f"/?from={job['id']}")
+    for kind, number in (("vae", 5), ("upscaler", 4)):
+        assert files_of(again, kind) == [f"{kind}-{one}" for one in (0, 1, 2, number)]
+    assert "(not here)" not in again.text
+
+
+def test_choices_of_a_field_are_searched(client, many, checkpoint_factory):
+    def found(field: str, search: str) -> list[str]:
+        shown = look(client, f"/choices?field={field}&search={search}")
+        return [one.attributes["value"].split(" [")[0] for one in shown.all("option")]
+
+    assert found("hires.upscaler", "SCALER+4") == ["upscaler-4"]
+    assert found("hires.upscaler", "lanczos") == ["Lanczos"]
+    assert found("hires.upscaler", "upscaler/")[-3:] == ["upscaler-0", "upscaler-1", "upscaler-2"]
+    assert found("controlnet.7.model", "-5") == ["controlnet-5"]
+    assert found("ip_adapters.0.model", "-5") == ["ip-adapter-5"]
+    assert "image encoder missing" in look(client, "/choices?field=ip_adapters.0.model&search=-5").text
+    assert found("checkpoint", "noob") == ["noob"]
+    assert found("checkpoint", "torn") == []
+    for field in ("prompt", "sampler", "nonsense", ""):
+        assert client.get(f"/choices?field={field}&search=a").status_code == 404
 
 
 def test_files_that_cannot_be_used_are_few_on_the_page_and_all_in_their_own_list(client, checkpoint_factory):
