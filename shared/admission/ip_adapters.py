@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -58,10 +59,7 @@ def named_ip_adapters(catalogue: Catalogue, params: RenderParams, files: Mapping
 
 def _encoder(catalogue: Catalogue, name: str, adapter: Entry) -> Entry:
     """Return the image encoder that `name` means, or the usual one that fits. Raises Refused, NotLooked."""
-
-    def fits(encoder: Entry) -> bool:
-        return image_encoders.fits(encoder.details, adapter.details)
-
+    fits = partial(_fits, adapter)
     if name:
         return _fitting(catalogue, catalogue.resolve(name, "image-encoder", is_offered=fits), adapter)
     if file := catalogue.first("image-encoder", fits, lambda encoder: image_encoders.rank(encoder, adapter.details)):
@@ -75,14 +73,18 @@ def _encoder(catalogue: Catalogue, name: str, adapter: Entry) -> Entry:
 
 def _fitting(catalogue: Catalogue, encoder: Entry, adapter: Entry) -> Entry:
     """Return an image encoder that was named. Raises Refused if its features are not those that an adapter reads."""
-    if image_encoders.fits(encoder.details, adapter.details):
+    if _fits(adapter, encoder):
         return encoder
     reads = adapter.details
     message = (
         f"{encoder.name} makes {reads.image_features} features of width "
         f"{image_encoders.width(encoder.details, reads)}, and {adapter.name} reads those of width {reads.image_width}"
     )
-    others = (one for one in catalogue.usable("image-encoder") if image_encoders.fits(one.details, reads))
+    others = filter(partial(_fits, adapter), catalogue.usable("image-encoder"))
     titles = [one.title for one in islice(others, _SHOWN)]
     accepted = choices(titles) if titles else image_encoders.wanted(reads).place
     raise Refused(f"{message}.", (FieldError("image_encoder", message, accepted),))
+
+
+def _fits(adapter: Entry, encoder: Entry) -> bool:
+    return image_encoders.fits(encoder.details, adapter.details)

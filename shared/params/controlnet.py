@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field
 
 from shared.params.facts import Fact, Takes
-from shared.params.fields import ControlNetName, Parameters, Share, SourcePicture
+from shared.params.fields import OF_TWO, ActsAfter, ActsUntil, ControlNetName, Parameters, SourcePicture, Strength
 from shared.params.preprocessors import PREPROCESSORS, PreprocessorName
 
 ControlMode = Literal["balanced", "prompt", "control"]
@@ -24,7 +24,6 @@ _USUALLY_SHOWN: Final[dict[PreprocessorName, Shown]] = {
     "canny": "lines", "threshold": "lines", "invert": "lines", "blur": "tile", "tile": "tile", "grey": "tile",
     "inpaint": "repaint",
 }  # fmt: skip
-_OF_ONE: Final = (0, 1, 0.05)
 Amount = Annotated[float, Field(ge=0, le=255)]
 
 
@@ -70,13 +69,9 @@ class ControlUnit(Parameters):
             placeholder="the usual",
         ),
     ] = None
-    weight: Annotated[
-        float,
-        Field(ge=0, le=2),
-        Fact("How strongly the picture steers", slider=(0, 2, 0.05)),
-    ] = 1.0
-    start: Annotated[Share, Fact("Share of the steps after which it begins", slider=_OF_ONE)] = 0.0
-    end: Annotated[Share, Fact("Share of the steps after which it ends", slider=_OF_ONE)] = 1.0
+    weight: Annotated[Strength, Fact("How strongly the picture steers", slider=OF_TWO)] = 1.0
+    start: ActsAfter = 0.0
+    end: ActsUntil = 1.0
     mode: Annotated[
         ControlMode,
         Fact(

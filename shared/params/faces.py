@@ -9,11 +9,10 @@ from typing import Annotated, Final
 
 from shared.params.codecs import HASH, NAME, NAME_AND_SHARE, RESTORER_FAMILY
 from shared.params.facts import Fact, Key, Option, Takes
-from shared.params.fields import FaceRestorerName, Parameters, Share
+from shared.params.fields import OF_ONE, FaceRestorerName, Parameters, Share
 
 CODEFORMER: Final = "CodeFormer"
 """The restorer that the fidelity changes."""
-_OF_ONE: Final = (0, 1, 0.05)
 _RESTORER: Final = "Name or hash of the face restorer, such as GFPGANv1.4"
 _STRENGTH: Final = "Share of the restored faces in the result"
 _FIDELITY: Final = "How close CodeFormer stays to the picture: 0 paints the best face, 1 the most similar one"
@@ -44,11 +43,11 @@ class Faces(Parameters):
     ]
     strength: Annotated[
         Share,
-        Fact(_STRENGTH, label="Face strength", slider=_OF_ONE, keys=(Key("Face strength"),), is_listed=True),
+        Fact(_STRENGTH, label="Face strength", slider=OF_ONE, keys=(Key("Face strength"),), is_listed=True),
     ] = 1.0
     fidelity: Annotated[
         Share,
-        Fact(_FIDELITY, label="CodeFormer fidelity", slider=_OF_ONE, keys=(Key("CodeFormer weight"),)),
+        Fact(_FIDELITY, label="CodeFormer fidelity", slider=OF_ONE, keys=(Key("CodeFormer weight"),)),
     ] = 0.5
 
 

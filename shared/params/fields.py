@@ -23,6 +23,9 @@ AUTOMATIC_VAE: Final = "automatic"
 SOURCE: Final = "img2img.picture"
 MASK: Final = "img2img.mask.picture"
 """The dotted names of the fields that name the pictures a render starts from."""
+OF_ONE: Final = (0, 1, 0.05)
+OF_TWO: Final = (0, 2, 0.05)
+"""The sliders of a share, and of a strength whose usual value is 1."""
 
 Emphasis = Literal["Original", "No norm", "Ignore", "None"]
 NoiseSource = Literal["CPU", "NV"]
@@ -57,6 +60,9 @@ SourcePicture = Annotated[Text, Takes("picture")]
 Seed = Annotated[int, Field(ge=RANDOM_SEED, le=MAX_SEED), Takes("seed")]
 Side = Annotated[int, Field(ge=0, multiple_of=8), Takes(least="min_size", most="max_size")]  # pixels
 Share = Annotated[float, Field(ge=0, le=1)]
+ActsAfter = Annotated[Share, Fact("Share of the steps after which it begins", slider=OF_ONE)]
+ActsUntil = Annotated[Share, Fact("Share of the steps after which it ends", slider=OF_ONE)]
+Strength = Annotated[float, Field(ge=0, le=2)]
 Positive = Annotated[float, Field(ge=0)]
 Sigma = Annotated[float, Field(ge=0, le=10_000)]  # standard deviation of the noise, or an amount of that order
 

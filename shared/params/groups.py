@@ -13,6 +13,7 @@ from shared.params.codecs import HASH, NAME, SCHEDULE, SIZE, choice
 from shared.params.facts import Fact, Key, Option, Takes
 from shared.params.fields import (
     MAX_SEED,
+    OF_ONE,
     RANDOM_SEED,
     CheckpointName,
     NoiseSource,
@@ -29,7 +30,6 @@ from shared.params.fields import (
 )
 from shared.params.samplers import SAMPLERS
 
-_OF_ONE = (0, 1, 0.05)
 _AS_THE_FIRST = "as the first pass"
 
 
@@ -182,7 +182,7 @@ class Noise(Parameters):
         Share,
         Fact(
             "How far to lean to the variation seed; all images then share the first seed",
-            slider=_OF_ONE,
+            slider=OF_ONE,
             option=Option("--variation", metavar="STRENGTH"),
             keys=(Key("Variation seed strength"),),
         ),
@@ -224,7 +224,7 @@ class Refiner(Parameters):
         Share,
         Fact(
             "Share of the noise's way down after which the refiner takes over",
-            slider=_OF_ONE,
+            slider=OF_ONE,
             option=Option("--refiner-at"),
             keys=(Key("Refiner switch at", is_always=True),),
             is_listed=True,
@@ -276,7 +276,7 @@ class Hires(Parameters):
         Fact(
             "How much of the first pass is repainted",
             label="Hires denoising",
-            slider=_OF_ONE,
+            slider=OF_ONE,
             option=Option("--hires-denoising"),
             keys=(Key("Denoising strength", is_always=True),),
             is_listed=True,

@@ -12,6 +12,7 @@ from pydantic import Field
 from shared.params.codecs import choice
 from shared.params.facts import Fact, Key, Option
 from shared.params.fields import (
+    OF_ONE,
     MaskArea,
     MaskedContent,
     Parameters,
@@ -20,8 +21,6 @@ from shared.params.fields import (
     Share,
     SourcePicture,
 )
-
-_OF_ONE = (0, 1, 0.05)
 
 
 class Mask(Parameters):
@@ -123,7 +122,7 @@ class Img2Img(Parameters):
         Fact(
             "How much is repainted",
             means={0: "the picture stays", 1: "it is nearly forgotten"},
-            slider=_OF_ONE,
+            slider=OF_ONE,
             option=Option("--denoising"),
             keys=(Key("Denoising strength", is_always=True),),
             is_listed=True,

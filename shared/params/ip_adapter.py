@@ -10,11 +10,19 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from shared.params.facts import Fact, Takes
-from shared.params.fields import ImageEncoderName, IPAdapterName, Parameters, Share, SourcePicture
+from shared.params.fields import (
+    OF_TWO,
+    ActsAfter,
+    ActsUntil,
+    ImageEncoderName,
+    IPAdapterName,
+    Parameters,
+    SourcePicture,
+    Strength,
+)
 
 MOST_IP_ADAPTERS: Final = 4
 MOST_PICTURES: Final = 4
-_OF_ONE: Final = (0, 1, 0.05)
 
 
 class IPAdapterUnit(Parameters):
@@ -30,13 +38,9 @@ class IPAdapterUnit(Parameters):
         Field(strict=False, min_length=1, max_length=MOST_PICTURES),
         Fact("Uploads (their SHA-256) or data URLs, read together", label="Pictures"),
     ]
-    weight: Annotated[
-        float,
-        Field(ge=0, le=2),
-        Fact("How strongly the pictures count beside the prompt", slider=(0, 2, 0.05)),
-    ] = 1.0
-    start: Annotated[Share, Fact("Share of the steps after which it begins", slider=_OF_ONE)] = 0.0
-    end: Annotated[Share, Fact("Share of the steps after which it ends", slider=_OF_ONE)] = 1.0
+    weight: Annotated[Strength, Fact("How strongly the pictures count beside the prompt", slider=OF_TWO)] = 1.0
+    start: ActsAfter = 0.0
+    end: ActsUntil = 1.0
     image_encoder: Annotated[
         ImageEncoderName,
         Takes("image-encoder", role="image_encoders"),
