@@ -10,7 +10,7 @@ from shared.infotext.unit_text import LONGEST, MODEL, NUMBER, Codecs, joined, re
 from shared.params.codecs import Codec
 from shared.params.ip_adapter import IPAdapterUnit
 
-_MODULE: Final = "ip-adapter-auto"  # the extension chooses its own image encoder by the file
+_MODULE: Final = "ip-adapter-auto"  # chooses the encoder by the file (Mikubill/sd-webui-controlnet, pull request 2710)
 _IS_ONE: Final = re.compile(r"ip-?adapter", re.IGNORECASE)
 _OF_FACES: Final = re.compile(r"face|insight|pulid", re.IGNORECASE)
 _CODECS: Final[Codecs] = {
