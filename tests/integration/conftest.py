@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from flask import Flask
@@ -16,11 +17,15 @@ from werkzeug.routing import Rule
 from api.app import create_app
 from api.services import EXTENSION, Services
 from shared import embedded_addresses
+from shared.db.sessions import Sessions
 from shared.errors import Refused
 from shared.media.decode import PictureReader
 from shared.settings import Limits, Settings
 from tests.conftest import checkpoints_of
 from tests.support.servers import fresh_database
+
+if TYPE_CHECKING:
+    from worker.render.engine_card import EngineCard
 
 
 class CompiledTemplates(BytecodeCache):
@@ -139,3 +144,14 @@ def refusals(admit):
         return {field.field: (field.message, field.accepted) for field in caught.value.fields}
 
     return ask
+
+
+@pytest.fixture
+def card(settings: Settings, sessions: Sessions) -> Iterator[EngineCard]:
+    """The real card of a worker on the CPU."""
+    from worker.render.engine_card import EngineCard  # noqa: PLC0415 - imports PyTorch, which most tests do without
+    from worker.supervisor.gpus import Address  # noqa: PLC0415 - as above
+
+    card = EngineCard(Address("cpu:0"), settings, sessions, lambda: None)
+    yield card
+    card.stop()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
-import pytest
 import torch
 
 from shared.db.sessions import transact
@@ -18,16 +16,7 @@ from tests.support.checkpoints import NATIVE_SIZE, inspected, tiny_shape, write_
 from tests.support.hypernetwork_files import content, drawn
 from tests.support.rendering import Farm, Seen
 from worker.in_flight import Cancellation
-from worker.render.engine_card import EngineCard
 from worker.render.model_cache import Model
-from worker.supervisor.gpus import Address
-
-
-@pytest.fixture
-def card(settings, sessions) -> Iterator[EngineCard]:
-    card = EngineCard(Address("cpu:0"), settings, sessions, lambda: None)
-    yield card
-    card.stop()
 
 
 def test_a_prompt_gets_the_vectors_of_its_words_and_the_hypernetworks_of_its_tags(settings, sessions, card):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from io import BytesIO
 
 import numpy as np
@@ -19,11 +18,10 @@ from shared.params.render import RenderParams
 from shared.queue.claim import Claim
 from tests.support import faces
 from tests.support.checkpoints import NATIVE_SIZE, inspected, write_tiny
-from tests.support.rendering import Seen
+from tests.support.rendering import Seen, claim_of
 from worker.in_flight import Cancellation
 from worker.render.engine_card import EngineCard
 from worker.render.outputs import outputs
-from worker.supervisor.gpus import Address
 
 SHA256 = "c" * 64
 SIDE = 80
@@ -37,20 +35,6 @@ def files(settings, sessions) -> dict[str, str]:
     seen = scan(settings.models, [], inspected)
     transact(sessions, lambda session: recording.record(session, seen))
     return {one.name: one.sha256 for one in seen}
-
-
-@pytest.fixture
-def card(settings, sessions) -> Iterator[EngineCard]:
-    card = EngineCard(Address("cpu:0"), settings, sessions, lambda: None)
-    yield card
-    card.stop()
-
-
-def claim_of(models: ModelSet, params: RenderParams) -> Claim:
-    return Claim(
-        image_id=5, job_id=17, index=0, attempt=1, owner="local", checkpoint=models.lane, cost=1,
-        stored=params.model_dump(mode="json", exclude_defaults=True), stored_models=models.to_stored(), worker_id=3,
-    )  # fmt: skip
 
 
 def made(card: EngineCard, claim: Claim):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from io import BytesIO
 
 import numpy as np
@@ -19,12 +18,10 @@ from shared.queue.claim import Claim
 from tests.support import ip_adapters, small_checkpoints
 from tests.support.admissions import admitted
 from tests.support.checkpoints import inspected, located
-from tests.support.rendering import Seen, paint
+from tests.support.rendering import Seen, claim_of, paint
 from worker.engine.architectures.weights import network_bytes
 from worker.in_flight import Cancellation
-from worker.render.engine_card import EngineCard
 from worker.render.model_cache import Model
-from worker.supervisor.gpus import Address
 
 PICTURES = {"teal": "a" * 64, "noise": "b" * 64}
 
@@ -58,21 +55,9 @@ def claim(models, sessions, monkeypatch):
         size = {"width": 64, "height": 64, "steps": 2, "seed": 7, "exact": True}
         given = {"prompt": "sea", "ip_adapters": units, **size}
         admission = transact(sessions, lambda session: admitted(session, given, "ann"))
-        stored = admission.params.model_dump(mode="json", exclude_defaults=True)
-        return Claim(
-            image_id=5, job_id=17, index=0, attempt=1, owner="ann", checkpoint=admission.models.lane, cost=1,
-            stored=stored, worker_id=3, stored_models=admission.models.to_stored(),
-            companions=admission.models.companions,
-        )  # fmt: skip
+        return claim_of(admission.models, admission.params)
 
     return claimed
-
-
-@pytest.fixture
-def card(settings, sessions) -> Iterator[EngineCard]:
-    card = EngineCard(Address("cpu:0"), settings, sessions, lambda: None)
-    yield card
-    card.stop()
 
 
 def unit(model: str, *names: str, **how: object) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from io import BytesIO
 
@@ -23,12 +22,11 @@ from shared.params.upscale import Upscale, UpscalePicture
 from shared.queue.claim import Claim
 from tests.support import upscalers
 from tests.support.checkpoints import NATIVE_SIZE, inspected, write_tiny
-from tests.support.rendering import Seen
+from tests.support.rendering import Seen, claim_of
 from worker.engine.upscaling import architectures
 from worker.in_flight import Cancellation
 from worker.render.engine_card import EngineCard
 from worker.render.outputs import outputs
-from worker.supervisor.gpus import Address
 
 SHA256 = "c" * 64
 
@@ -46,13 +44,6 @@ def files(settings, sessions) -> dict[str, str]:
 
 
 @pytest.fixture
-def card(settings, sessions) -> Iterator[EngineCard]:
-    card = EngineCard(Address("cpu:0"), settings, sessions, lambda: None)
-    yield card
-    card.stop()
-
-
-@pytest.fixture
 def source(settings) -> np.ndarray:
     """A stored picture [h, w, 4] that is half transparent in its left half."""
     pixels = np.random.default_rng(3).integers(0, 255, (10, 12, 4)).astype(np.uint8)
@@ -61,13 +52,6 @@ def source(settings) -> np.ndarray:
     Image.fromarray(pixels).save(out, "PNG")
     Storage(settings.storage).put(upload_key(SHA256), out.getvalue())
     return pixels
-
-
-def claim_of(models: ModelSet, params: RenderParams) -> Claim:
-    return Claim(
-        image_id=5, job_id=17, index=0, attempt=1, owner="local", checkpoint=models.lane, cost=1,
-        stored=params.model_dump(mode="json", exclude_defaults=True), stored_models=models.to_stored(), worker_id=3,
-    )  # fmt: skip
 
 
 def enlarged(card: EngineCard, models: ModelSet, **options) -> tuple[Claim, np.ndarray]:

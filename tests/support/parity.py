@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -32,6 +33,12 @@ SWITCH_AT: Final = 0.75  # six of eight steps are the base model's, as diffusers
 _SHA: Final = "0" * 64
 
 Load = Callable[[str], Weights]  # of a kind of small checkpoint
+
+
+def by_day(cases: Iterable[str], every_run: Container[str]) -> pytest.MarkDecorator:
+    """Return what gives a test the name of each case; those that are not in `every_run` are of the nightly run."""
+    marked = (pytest.param(one, marks=() if one in every_run else pytest.mark.nightly) for one in cases)
+    return pytest.mark.parametrize("name", [*marked])
 
 
 @dataclass(frozen=True)

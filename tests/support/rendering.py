@@ -16,6 +16,7 @@ from shared.messaging.events import Progress
 from shared.models import recording
 from shared.models.catalogue import Catalogue
 from shared.models.inspection import Scanned
+from shared.models.model_set import ModelSet
 from shared.models.scan import scan
 from shared.params.groups import Hires, Refiner
 from shared.params.render import RenderParams
@@ -93,6 +94,15 @@ class Farm:
             image_id=5, job_id=next(_JOB_IDS), index=0, attempt=1, owner="local", checkpoint=seen["base"].sha256,
             cost=1, stored=params.model_dump(mode="json"), worker_id=3,
         )  # fmt: skip
+
+
+def claim_of(models: ModelSet, params: RenderParams) -> Claim:
+    """Return an image of `params` with these model files."""
+    return Claim(
+        image_id=5, job_id=next(_JOB_IDS), index=0, attempt=1, owner="local", checkpoint=models.lane, cost=1,
+        stored=params.model_dump(mode="json", exclude_defaults=True), stored_models=models.to_stored(), worker_id=3,
+        companions=models.companions,
+    )  # fmt: skip
 
 
 def paint(card, claim) -> np.ndarray:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.support import control_nets, small_checkpoints
+from tests.support import conditioned, control_nets, small_checkpoints
 from tests.unit.engine.conftest import Small
 from worker.engine.adapters import control_nets as loading
 from worker.engine.adapters.control_nets import ControlNet
@@ -22,7 +22,7 @@ from worker.engine.architectures.weights import Weights
 from worker.engine.devices import Device
 from worker.engine.loop.grouping import plan
 from worker.engine.loop.runs import Ask, Run
-from worker.engine.requests import Apply, Denoise, Term
+from worker.engine.requests import Apply, Denoise
 
 Nets = Callable[..., ControlNet]
 
@@ -52,19 +52,7 @@ def control(net: ControlNet, seed: int = 0, side: int = 64, **how: object) -> Co
 
 def denoising(weights: Weights, rows: Sequence[Sequence[Control]], seed: int = 0, chunks: int = 1) -> Denoise:
     """Return a request for a row with each of these sets of controls."""
-    draw = torch.Generator().manual_seed(seed)
-    blank = weights.architecture.blank(weights.unet)
-
-    def term(place: int, controls: Sequence[Control]) -> Term:
-        length = blank.chunk * (chunks if place == len(rows) - 1 else 1)
-        context = torch.randn(length, blank.context.shape[1], generator=draw)
-        pooled = None if blank.pooled is None else torch.randn(blank.pooled.shape, generator=draw)
-        sizes = (512.0 + seed,) * len(blank.sizes)
-        conditioning = Conditioning(context, blank.chunk, pooled, sizes, controls=tuple(controls))
-        return Term(1 / len(rows), conditioning)
-
-    x = torch.randn(weights.latent.channels, 8, 8, generator=draw)
-    return Denoise(weights, x, 1.0 + seed, tuple(term(*one) for one in enumerate(rows)), 1, 1)
+    return conditioned.denoising(weights, [{"controls": tuple(controls)} for controls in rows], seed, chunks)
 
 
 def answers(requests: Sequence[Denoise]) -> list[Tensor]:

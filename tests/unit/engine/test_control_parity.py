@@ -10,7 +10,7 @@ import torch
 
 from tests.support import control_nets, controlled, small_checkpoints
 from tests.support.controlled import CASES
-from tests.support.parity import BOUND
+from tests.support.parity import BOUND, by_day
 from tests.unit.engine.conftest import Small
 from worker.engine.adapters.control_nets import load
 from worker.engine.loop.engine import Engine
@@ -23,9 +23,7 @@ IN_EVERY_RUN = {
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, by numpy 2
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in IN_EVERY_RUN else pytest.mark.nightly) for name in CASES]
-)
+@by_day(CASES, IN_EVERY_RUN)
 def test_the_final_latent_is_that_of_diffusers(
     name: str, engine: Engine, small: Small, small_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:

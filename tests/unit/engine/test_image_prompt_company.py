@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support import control_nets, hypernetwork_files, ip_adapters, low_rank, small_checkpoints
+from tests.support import conditioned, control_nets, hypernetwork_files, ip_adapters, low_rank, small_checkpoints
 from tests.support.image_prompted import read
 from tests.unit.engine.conftest import Small
 from worker.engine.adapters import control_nets as nets
@@ -28,7 +28,7 @@ from worker.engine.devices import Device
 from worker.engine.loading import image_encoders
 from worker.engine.loop.grouping import plan
 from worker.engine.loop.runs import Ask, Run
-from worker.engine.requests import Apply, Denoise, Term
+from worker.engine.requests import Apply, Denoise
 
 Prompts = Callable[..., ImagePrompt]
 
@@ -58,19 +58,8 @@ def denoising(
     weights: Weights, rows: Sequence[Sequence[ImagePrompt]], seed: int = 0, chunks: int = 1, **beside: object
 ) -> Denoise:
     """Return a request for a row with each of these sets of image prompts; the last one has the longest text."""
-    draw = torch.Generator().manual_seed(seed)
-    blank = weights.architecture.blank(weights.unet)
-
-    def term(place: int, shown: Sequence[ImagePrompt]) -> Term:
-        length = blank.chunk * (chunks if place == len(rows) - 1 else 1)
-        context = torch.randn(length, blank.context.shape[1], generator=draw)
-        pooled = None if blank.pooled is None else torch.randn(blank.pooled.shape, generator=draw)
-        sizes = (512.0 + seed,) * len(blank.sizes)
-        conditioning = Conditioning(context, blank.chunk, pooled, sizes, image_prompts=tuple(shown))
-        return Term(1 / len(rows), replace(conditioning, **beside))  # type: ignore[arg-type]  # what goes with it
-
-    x = torch.randn(weights.latent.channels, 8, 8, generator=draw)
-    return Denoise(weights, x, 1.0 + seed, tuple(term(*one) for one in enumerate(rows)), 1, 1)
+    given = [{"image_prompts": tuple(shown), **beside} for shown in rows]
+    return conditioned.denoising(weights, given, seed, chunks)
 
 
 def answers(requests: Sequence[Denoise]) -> list[Tensor]:

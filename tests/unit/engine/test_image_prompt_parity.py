@@ -10,7 +10,7 @@ import torch
 
 from tests.support import control_nets, image_prompted, ip_adapters, small_checkpoints
 from tests.support.image_prompted import CASES
-from tests.support.parity import BOUND
+from tests.support.parity import BOUND, by_day
 from tests.unit.engine.conftest import Small
 from worker.engine.adapters import control_nets as nets
 from worker.engine.adapters.ip_adapters import load
@@ -21,9 +21,7 @@ IN_EVERY_RUN = {"SD 1, plus, two pictures", "SDXL, plus"}
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, by numpy 2
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in IN_EVERY_RUN else pytest.mark.nightly) for name in CASES]
-)
+@by_day(CASES, IN_EVERY_RUN)
 def test_the_final_latent_is_that_of_diffusers(
     name: str, engine: Engine, small: Small, small_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
