@@ -105,6 +105,26 @@ def test_a_layer_that_threads_share_gives_a_row_the_same_in_company(threads: int
             assert torch.equal(network(rows[:count]), alone[:count]), count
 
 
+@pytest.mark.parametrize(
+    ("kernel", "shape"),
+    [(nn.GroupNorm(32, 64), (16, 64, 33, 33)), (nn.Linear(320, 640), (16, 320)), (nn.Conv2d(8, 8, 3), (16, 8, 9, 9))],
+    ids=("norm", "product", "convolution"),
+)
+@torch.inference_mode()
+def test_sums_in_another_order_show_in_many_values_so_that_one_sample_of_noise_suffices(
+    threads: int, kernel: Callable[[Tensor], Tensor], shape: tuple[int, ...]
+) -> None:
+    """PyTorch's own layers, which add in another order on some processors and with some numbers of threads."""
+    assert threads == torch.get_num_threads()
+    for seed in range(3):
+        rows = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        rows = rows.contiguous(memory_format=torch.channels_last) if len(shape) > 2 else rows
+        pairs = torch.cat([kernel(pair) for pair in rows.split(2)])
+        for count in (3, 7, 16):
+            share = float((kernel(rows[:count]) != pairs[:count]).float().mean())
+            assert share == 0 or share > 0.01, (count, share)
+
+
 def test_activations_are_computed_row_by_row_whatever_a_measurement_says(threads: int) -> None:
     """Of 15 rows of this size, threads compute some values at the ends of their shares by other code."""
     assert threads == torch.get_num_threads()
