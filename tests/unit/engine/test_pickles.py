@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 
 from shared.errors import ModelFileError
-from worker.engine.files import pickles, tensors
+from worker.engine.files import tensors, unpickling
 
 FORMS = pytest.mark.parametrize("form", ["zip", "first"])
 DTYPES = (
@@ -140,9 +140,9 @@ def test_nothing_can_be_set_on_what_a_pickle_names(tmp_path: Path) -> None:
             path = zipped(tmp_path / "x.ckpt", b"\x80\x02" + name + build + b"b.")
             with pytest.raises(ModelFileError):
                 tensors.read(path, "meta")
-    assert not hasattr(pickles._Named, "_function")
-    assert not hasattr(pickles.Inert, "_function")
-    assert callable(pickles._REBUILDERS["_rebuild_tensor_v2"])
+    assert not hasattr(unpickling._Named, "_function")
+    assert not hasattr(unpickling.Inert, "_function")
+    assert callable(unpickling._REBUILDERS["_rebuild_tensor_v2"])
 
 
 def rebuilt(count: int, size: tuple[int, ...], stride: tuple[int, ...], offset: int = 0) -> bytes:

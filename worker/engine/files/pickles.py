@@ -1,8 +1,6 @@
-"""PyTorch's own files, read without PyTorch's reader: a table lists the only names that a pickle may use.
+"""PyTorch's own files, read without PyTorch's reader: what is inside by name, and where it lies in the file.
 
-A pickle calls the functions that it names. Here these are stand-ins: some record where a tensor lies in the file, the
-others accept any arguments and do nothing. So a file cannot allocate more than its own size or run code, and its
-weights are views of it.
+A file cannot allocate more than its own size or run code, and its weights are views of it.
 """
 
 from __future__ import annotations
@@ -10,11 +8,9 @@ from __future__ import annotations
 import io
 import math
 import mmap
-import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, BinaryIO, Final, Literal, TypeVar
 
@@ -22,6 +18,7 @@ import torch
 from torch import Tensor
 
 from shared.errors import ModelFileError
+from worker.engine.files.unpickling import Placed, Unpickler
 
 T = TypeVar("T")
 FIRST_FORM: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -43,191 +40,10 @@ _MOST_PARTS: Final = 3  # dictionaries that are looked for under a number; hyper
 _LONGEST_LIST: Final = 64  # of a value beside the weights
 NUMBERS: Final = (".alpha", ".on_input")
 """Endings of names of single numbers, which adapters have beside weights; they are read with the shapes of weights."""
-_MOST_SIDES: Final = 8  # of a tensor
 _WRAPPINGS: Final = 2  # trainers put the weights under one of these names, sometimes twice
 _WRAPPERS: Final = ("model_state_dict", "state_dict", "params_ema", "params-ema", "params", "model", "net")
 _LOCAL_HEADER: Final = struct.Struct("<4s22xHH")  # of a record in a zip file: its mark, the lengths of name and extras
 _COUNT: Final = struct.Struct("<q")  # of values, before each storage of the first form
-
-
-class Inert:
-    """Stands in for objects that trainers leave beside the weights: accepts any arguments, does nothing."""
-
-    def __init__(self, *_: object, **__: object) -> None:
-        """Forget all arguments."""
-
-    def __setstate__(self, *_: object) -> None:
-        """Forget the state, also one that is meant for the class."""
-
-    def __setitem__(self, _: object, __: object) -> None:
-        """Forget an item."""
-
-    def append(self, _: object) -> None:
-        """Forget an item."""
-
-    add = extend = append
-
-
-class _Named(dict[Any, Any]):
-    """A dictionary of weights without its other state."""
-
-    def __init__(self, *_: object) -> None:
-        super().__init__()
-
-    def __setstate__(self, *_: object) -> None:
-        """Forget the state, where modules record their versions."""
-
-
-class _Parameters(_Named):
-    """A module that holds weights by name, in its state."""
-
-    def __setstate__(self, *states: object) -> None:
-        """Keep the weights."""
-        for state in states:
-            held = state.get("_parameters") if isinstance(state, Mapping) else None
-            self.update(held if isinstance(held, Mapping) else {})
-
-
-@dataclass(frozen=True)
-class _Storage:
-    key: str
-    dtype: torch.dtype | None  # None: bytes, and each tensor has its own format
-    count: int
-
-    def __setstate__(self, _: object) -> None:
-        """Forget the state."""
-
-
-@dataclass(frozen=True)
-class _Placed:
-    """A tensor as the pickle describes it: its place in a storage."""
-
-    storage: _Storage
-    dtype: torch.dtype
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def __setstate__(self, _: object) -> None:
-        """Forget the state."""
-
-
-class _Call:
-    """A function that a pickle may call; it has no attributes that a pickle could set."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Any) -> None:  # noqa: ANN401 - one of the functions below, or the name of a storage
-        self._function = function
-
-    def __call__(self, *arguments: object) -> object:
-        return self._function(*arguments)
-
-    def __setstate__(self, _: object) -> None:
-        """Forget the state."""
-
-
-def _rebuilt(storage: _Storage, offset: int, shape: Any, strides: Any, *_: object) -> _Placed:  # noqa: ANN401
-    if not isinstance(storage, _Storage) or storage.dtype is None:
-        raise TypeError("no storage")
-    return _Placed(storage, storage.dtype, _whole(offset), _wholes(shape), _wholes(strides))
-
-
-def _rebuilt_of_bytes(*arguments: Any) -> _Placed:  # noqa: ANN401 - storage, offset, shape, strides, two more, dtype
-    storage, offset, shape, strides, _, _, dtype = arguments[:7]
-    if not isinstance(storage, _Storage) or not isinstance(dtype, torch.dtype):
-        raise TypeError("no storage")
-    return _Placed(storage, dtype, _whole(offset), _wholes(shape), _wholes(strides))
-
-
-def _whole(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError("no size")
-    return value
-
-
-def _wholes(values: Any) -> tuple[int, ...]:  # noqa: ANN401 - any content of the file
-    if not isinstance(values, tuple) or len(values) > _MOST_SIDES:
-        raise TypeError("no shape")
-    return tuple(map(_whole, values))
-
-
-_REBUILDERS: Final = {
-    "_rebuild_tensor": _rebuilt,
-    "_rebuild_tensor_v2": _rebuilt,
-    "_rebuild_tensor_v3": _rebuilt_of_bytes,
-    "_rebuild_parameter": lambda tensor, *_: tensor,
-    "_rebuild_parameter_with_state": lambda tensor, *_: tensor,
-}
-_STORED: Final = {
-    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
-    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8, "BoolStorage": torch.bool,
-    "UntypedStorage": None,
-}  # fmt: skip
-_DTYPES: Final = {str(one): one for one in vars(torch).values() if isinstance(one, torch.dtype)}
-_DICTIONARIES: Final = {
-    "collections.OrderedDict": _Named,
-    "collections.defaultdict": _Named,
-    "builtins.dict": _Named,
-    "torch.nn.modules.container.ParameterDict": _Parameters,
-}
-_FORGOTTEN: Final = (
-    "pytorch_lightning.", "lightning.", "lightning_fabric.", "omegaconf.", "numpy.", "pathlib.", "datetime.",
-    "torch.nn.", "torch.optim.",
-)  # fmt: skip
-_FORGOTTEN_NAMES: Final = frozenset(
-    {
-        "builtins.bytearray", "builtins.bytes", "builtins.complex", "builtins.frozenset", "builtins.int",
-        "builtins.float", "builtins.list", "builtins.object", "builtins.set", "builtins.str", "builtins.tuple",
-        "argparse.Namespace", "collections.Counter", "collections.deque", "copyreg._reconstructor",
-        "torch.Size", "torch.device", "torch._utils._rebuild_sparse_tensor", "torch.serialization._get_layout",
-        "_codecs.encode", "typing.Any",
-    }
-)  # fmt: skip
-_OLD_NAMES: Final = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-
-
-class _Unpickler(pickle.Unpickler):
-    """Reads numbers, texts, containers and stand-ins from a pickle."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file, encoding="utf-8")
-        self.storages: dict[str, _Storage] = {}
-
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - any stand-in
-        module = _OLD_NAMES.get(module, module)
-        full = f"{module}.{name}"
-        if module == "torch._utils" and name in _REBUILDERS:
-            return _Call(_REBUILDERS[name])
-        if full == "torch._tensor._rebuild_from_type_v2":
-            return _Call(_rebuilt_from_type)
-        if module in {"torch", "torch.cuda", "torch.storage"} and name in _STORED:
-            return _Call(name)
-        if full in _DTYPES:
-            return _DTYPES[full]
-        if full in _DICTIONARIES:
-            return _DICTIONARIES[full]
-        if full in _FORGOTTEN_NAMES or full.startswith(_FORGOTTEN):
-            return Inert
-        known = full if len(full) <= 80 and full.isascii() and full.isprintable() else "of a strange name"
-        raise ModelFileError(f"holds code or objects, which are not loaded ({known})")
-
-    def persistent_load(self, storage: Any) -> Any:  # noqa: ANN401 - any content of the file
-        if storage[0] == "module":  # the first form stores a class with its source
-            return storage[1]
-        _, kind, key, _, count, *view = storage
-        if not isinstance(kind, _Call) or not isinstance(key, str) or any(view):
-            raise TypeError("no storage")
-        self.storages[key] = _Storage(key, _STORED[kind._function], _whole(count))  # noqa: SLF001 - of this module
-        return self.storages[key]
-
-
-def _rebuilt_from_type(rebuild: Any, _: object, arguments: tuple[object, ...], *__: object) -> object:  # noqa: ANN401
-    if not isinstance(rebuild, _Call):
-        raise TypeError("no rebuilder")
-    return rebuild(*arguments)
-
 
 Places = Mapping[str, tuple[int, int]]
 """For each storage, the position in the file and its bytes."""
@@ -312,7 +128,7 @@ def _of_zip(file: BinaryIO) -> tuple[object, Places]:
             raise ModelFileError(f"its data.pkl has {size:,} bytes; at most {_MOST_PICKLE_BYTES:,} are read")
         if "byteorder" in named and archive.read(named["byteorder"]) == b"big":
             raise ModelFileError("was written on a machine of the other byte order")
-        content = _Unpickler(io.BytesIO(archive.read(named["data.pkl"]))).load()
+        content = Unpickler(io.BytesIO(archive.read(named["data.pkl"]))).load()
     data = {name[5:]: record for name, record in named.items() if name.startswith("data/")}
     return content, {key: (_start(file, record), record.file_size) for key, record in data.items()}
 
@@ -330,11 +146,11 @@ def _of_first_form(file: BinaryIO) -> tuple[object, Places]:
     file.seek(0)
     if file.read(len(FIRST_FORM)) != FIRST_FORM:
         raise ModelFileError("is damaged or not a PyTorch file (it does not begin as one)")
-    version, system = _Unpickler(file).load(), _Unpickler(file).load()
+    version, system = Unpickler(file).load(), Unpickler(file).load()
     if version != _FIRST_VERSION or not system.get("little_endian", True):
         raise ModelFileError("was written by an unknown version of PyTorch, or on a machine of the other byte order")
-    unpickler = _Unpickler(file)
-    content, keys = unpickler.load(), _Unpickler(file).load()
+    unpickler = Unpickler(file)
+    content, keys = unpickler.load(), Unpickler(file).load()
     places, begin, end = {}, file.tell(), file.seek(0, io.SEEK_END)
     for key in keys:  # the weights follow, each after the number of its values
         begin += _COUNT.size
@@ -345,18 +161,18 @@ def _of_first_form(file: BinaryIO) -> tuple[object, Places]:
     return content, {key: place for key, place in places.items() if sum(place) <= end}
 
 
-def _named(content: Any) -> dict[str, _Placed]:  # noqa: ANN401 - any content of the file
+def _named(content: Any) -> dict[str, Placed]:  # noqa: ANN401 - any content of the file
     for _ in range(_WRAPPINGS):
         inside = content if isinstance(content, Mapping) else {}
         wrapping = next((name for name in _WRAPPERS if isinstance(inside.get(name), Mapping)), None)
         content = content[wrapping] if wrapping else content
-    if isinstance(content, _Placed):
+    if isinstance(content, Placed):
         return {NAMELESS: content}
     if not isinstance(content, Mapping):
         raise ModelFileError("holds no weights by name")
     if (size := sum(1 for _ in islice(_items(content), MOST_TENSORS + 1))) > MOST_TENSORS:
         raise ModelFileError(f"has {max(size, len(content)):,} weights; at most {MOST_TENSORS:,} are read")
-    return {str(name): value for name, value in _items(content) if isinstance(value, _Placed)}
+    return {str(name): value for name, value in _items(content) if isinstance(value, Placed)}
 
 
 def _items(content: Mapping[Any, Any]) -> Iterator[tuple[object, object]]:
@@ -373,7 +189,7 @@ def _items(content: Mapping[Any, Any]) -> Iterator[tuple[object, object]]:
                 yield from ((f"{name}.{inner}", one) for inner, one in part.items())
 
 
-def _require_inside(one: _Placed, places: Places) -> None:
+def _require_inside(one: Placed, places: Places) -> None:
     """Raise ModelFileError unless a tensor lies within its storage and is no larger than that."""
     count, width = math.prod(one.shape), one.dtype.itemsize
     if not count:
@@ -385,16 +201,16 @@ def _require_inside(one: _Placed, places: Places) -> None:
         raise ModelFileError("is damaged: a weight lies outside of it")
 
 
-def _bare(one: _Placed) -> Tensor:
+def _bare(one: Placed) -> Tensor:
     return torch.empty(one.shape, dtype=one.dtype, device="meta")
 
 
-def _number(file: BinaryIO, one: _Placed, begin: int) -> Tensor:
+def _number(file: BinaryIO, one: Placed, begin: int) -> Tensor:
     file.seek(begin + one.offset * one.dtype.itemsize)
     return torch.frombuffer(bytearray(file.read(one.dtype.itemsize)), dtype=one.dtype).view(one.shape)
 
 
-def _view(mapped: mmap.mmap, one: _Placed, begin: int) -> Tensor:
+def _view(mapped: mmap.mmap, one: Placed, begin: int) -> Tensor:
     count, width = math.prod(one.shape), one.dtype.itemsize
     if not count:
         return torch.empty(one.shape, dtype=one.dtype)
