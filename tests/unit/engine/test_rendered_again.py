@@ -16,12 +16,15 @@ from shared.infotext.writer import text
 from shared.params.render import RenderParams
 from shared.params.size_conditioning import Crop
 from tests.support.checkpoints import NATIVE_SIZE
+from tests.support.faces import Sharpens
 from tests.unit.engine.conftest import Small
 from worker.encode import picture
 from worker.engine.architectures.weights import Weights
 from worker.engine.loop.engine import Engine
 from worker.engine.pipelines.inputs import Kit
 from worker.engine.pipelines.render import render
+from worker.engine.upscaling import face_restoring
+from worker.engine.upscaling.face_detector import Face
 
 Pixels = NDArray[np.uint8]
 
@@ -98,6 +101,19 @@ def test_a_stored_picture_is_rendered_again_to_the_pixel(kind: str, engine: Engi
     if wanted.img2img:
         kit = Kit(tiny, source=SOURCE, mask=MASK if wanted.img2img.mask else None)
     assert_rendered_again(engine, kit, wanted)
+
+
+def test_a_stored_picture_with_restored_faces_is_rendered_again_to_the_pixel(
+    engine: Engine, tiny: Weights, monkeypatch: pytest.MonkeyPatch
+):
+    """The picture shows no face, so the detector is told where one is."""
+    points = np.array([[25.0, 28], [39, 28], [32, 34], [27, 42], [37, 42]])
+    monkeypatch.setattr(face_restoring.face_detector, "found", lambda _: [Face(points, 1.0)])
+    monkeypatch.setattr(face_restoring.face_detector, "middle_one", lambda _: None)
+    wanted = params({"faces": {"restorer": "sharp [0123456789]", "strength": 0.7}})
+    restored = assert_rendered_again(engine, Kit(tiny, face_restorer=Sharpens()), wanted)
+    plain = engine.render(render(wanted, Kit(tiny))).result(120)
+    assert not np.array_equal(plain, restored)
 
 
 @pytest.mark.parametrize("kind", OF_SDXL)
