@@ -2,22 +2,24 @@
 
 const token = () => document.querySelector('input[name="csrf_token"]').value;
 
-async function answered(request) {
+const json = (answer) => answer.json().catch(() => ({}));
+
+async function answered(request, read = json) {
   const answer = await request;
-  const body = await answer.json().catch(() => ({}));
-  if (answer.ok) return body;
+  if (answer.ok) return read(answer);
+  const body = await json(answer);
   const [wrong] = body.errors ?? [];
   const message = wrong ? [wrong.message, wrong.accepted && `accepted: ${wrong.accepted}`].filter(Boolean).join("; ") : body.detail ?? answer.statusText;
   throw Object.assign(new Error(message), { field: wrong?.field });
 }
 
-export const postJson = (path, value, signal) =>
+export const postJson = (path, value, signal, read) =>
   answered(fetch(path, {
     method: "POST",
     headers: { "Content-Type": "application/json", "X-CSRF-Token": token() },
     body: JSON.stringify(value),
     signal,
-  }));
+  }), read);
 
 export function postFile(path, file) {
   const form = new FormData();

@@ -2,6 +2,7 @@
 
 import { startAdapters } from "./adapters.js";
 import { followArchitectures } from "./architectures.js";
+import { startControls } from "./controls.js";
 import { startDropping } from "./drop.js";
 import { startGroups } from "./groups.js";
 import { followSamplers } from "./samplers.js";
@@ -66,7 +67,10 @@ for (const box of form.querySelectorAll("[data-slides]")) {
 }
 
 const does = {
-  swap: () => { [width.value, height.value] = [height.value, width.value]; },
+  swap: () => {
+    [width.value, height.value] = [height.value, width.value];
+    width.dispatchEvent(new Event("change", { bubbles: true }));
+  },
   seed: (button) => { seed.value = button.dataset.seed; },
 };
 for (const button of form.querySelectorAll("[data-does]")) {
@@ -88,6 +92,7 @@ startInstants(form);
 const sizes = startSizes(form);
 const source = startSource(form, () => sizes.follow({ isNew: true }));
 startDropping(form, source);
+startControls(form, source);
 
 document.querySelector("main").addEventListener("drawn", () => { sizes.follow(); architectures.follow(); goOff(); });
 tellWaiting();

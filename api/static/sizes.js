@@ -10,8 +10,13 @@ export function startSizes(form) {
   let turn = 0;
 
   const typed = () => `${width.value} × ${height.value}`;
-  function fill(wide, high) {
+  function put(wide, high) {
     [width.value, height.value] = [wide, high];
+    width.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+
+  function fill(wide, high) {
+    put(wide, high);
     fitted = typed();
   }
 
@@ -33,7 +38,7 @@ export function startSizes(form) {
     part("traits").textContent = traits;
     if (!id) {
       if (native) stand(native, native, "the checkpoint’s own");
-      if (fitted && fitted === typed()) [width.value, height.value] = ["", ""];
+      if (fitted && fitted === typed()) put("", "");
       part("fitted").textContent = "";
       own.hidden = true;
       return;

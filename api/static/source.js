@@ -130,7 +130,7 @@ export function startSource(form, onPicture) {
     masked.checked = !easel.mask.isEmpty;
     masked.value ||= DRAWN;
     show();
-    noteSoon();
+    masked.dispatchEvent(new Event("change", { bubbles: true }));
   });
   // The drawn mask is sent as a file and replaces the former one; for a ticked box without a mask the farm answers an error.
   form.addEventListener("formdata", ({ formData }) => {
@@ -138,6 +138,13 @@ export function startSource(form, onPicture) {
     if (masked.checked) formData.set("img2img.mask.picture", "");
     if (masked.checked && !easel.mask.isEmpty) formData.set("img2img.mask.file", easel.mask.file());
   });
+  // The mask as the job would take it: an upload, a data URL, or nothing.
+  function mask() {
+    if (!masked.checked) return "";
+    if (masked.value !== DRAWN && !(easel.isOpen && easel.mask.isChanged)) return masked.value;
+    return easel.mask.isEmpty ? "" : easel.mask.url();
+  }
+
   file.addEventListener("change", () => { if (file.files[0]) take(file.files[0]); });
   maskFile.addEventListener("change", () => { if (maskFile.files[0]) takeMask(maskFile.files[0]); });
   kept.addEventListener("change", show);
@@ -159,5 +166,5 @@ export function startSource(form, onPicture) {
   if (was) recall(was).then(show, show);
   else if (masked.value) drawKnown(`${UPLOADS}/${masked.value}`, true).catch(() => {}); // shown again when it is there again
   else if (kept.value && "begins" in source.dataset) openMask().then(() => group.scrollIntoView());
-  return { take };
+  return { take, mask };
 }

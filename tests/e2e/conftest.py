@@ -40,7 +40,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def farm(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a farm with one key, one checkpoint and one ready worker; the tests share it.
+    """The address of a farm with one key, one checkpoint, one ControlNet and one ready worker; the tests share it.
 
     It lives beside farms of single tests, so it has a Redis of its own: theirs is emptied, and tickets name no farm.
     """
@@ -72,11 +72,12 @@ def _await_worker(url: str) -> None:
     _catalogue(sessions, "gone")
     until(lambda: ready(sessions) and not _usable(sessions), 120, "a ready worker that has scanned its models")
     _catalogue(sessions, "demo")
+    _catalogue(sessions, "edges", "controlnet")
     engine.dispose()
 
 
-def _catalogue(sessions: database.Sessions, name: str) -> None:
-    known = {"kind": "checkpoint", "architecture": "sd1", "native_size": 64, "size": 1, "mtime_ns": 1, "usable": True}
+def _catalogue(sessions: database.Sessions, name: str, kind: str = "checkpoint") -> None:
+    known = {"kind": kind, "architecture": "sd1", "native_size": 64, "size": 1, "mtime_ns": 1, "usable": True}
     with sessions.begin() as session:
         session.add(ModelFile(path=f"{name}.safetensors", name=name, sha256=name.encode().hex().zfill(64), **known))
 

@@ -226,6 +226,33 @@ def test_picture_that_is_not_one_is_told_at_once(visit):
     assert submit(page)["img2img"] is None
 
 
+def test_control_picture_is_shown_as_its_net_would_be_given_it(visit):
+    page = visit(viewport={"width": 390, "height": 800}, color_scheme="dark")
+    group = unfold(page, "ControlNet")
+    given, said = group.get_by_alt_text("What ControlNet 1 is given"), group.get_by_role("status")
+    expect(said).to_be_hidden()
+    chosen = group.get_by_label("Control picture")
+    chosen.set_input_files(file(png(size=(96, 64))))
+    expect(said).to_have_text("None: the picture as it is, such as a depth map, 64 × 64")
+    expect(given).to_have_js_property("naturalWidth", 64)  # the checkpoint's own size
+    page.get_by_label("Width, pixels").fill("128")
+    group.get_by_label("Preprocessor").select_option("blur")
+    expect(said).to_have_text("Blur, 128 × 64")
+    before = given.get_attribute("src")
+    group.get_by_label("Threshold A").fill("300")
+    expect(said).to_contain_text("No preview: Threshold A 300 is too large")
+    assert given.get_attribute("src") == before  # the last good one stays
+    larger = group.get_by_role("button", name="What ControlNet 1 is given")
+    larger.focus()
+    page.keyboard.press("Enter")
+    expect(larger).to_have_attribute("aria-expanded", "true")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    chosen.set_input_files(file(b"no picture"))
+    expect(said).to_contain_text("No preview: Control picture is not a picture of a format")
+    chosen.set_input_files([])
+    expect(given).to_be_hidden()
+
+
 def test_dropped_picture_fills_the_form_and_tells_what_cannot_be_honoured(visit):
     page = visit()
     drop(page, "#prompt", png(text=OTHERS))
