@@ -13,7 +13,7 @@ const value = (box) => (box.type === "checkbox" ? box.checked : box.value.trim()
 const number = (box) => {
   const typed = value(box);
   const read = Number(typed.replace(",", "."));
-  return Number.isNaN(read) ? typed : read; // what is no number is refused with the reason
+  return Number.isNaN(read) ? typed : read; // other texts are refused with the reason
 };
 // Boxes that are empty stand for the usual value, so they are left out.
 const filled = (boxes) => Object.fromEntries(Object.entries(boxes).filter(([, box]) => value(box) !== "").map(([name, box]) => [name, box.inputMode ? number(box) : value(box)]));
