@@ -134,6 +134,33 @@ def upscale(
 
 
 @app.command()
+def preprocess(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False, help="PNG, JPEG, WebP, BMP or GIF.")
+    ],
+    *,
+    preprocessor: Annotated[str, typer.Option(metavar="NAME", help="Such as canny, blur, tile, grey or invert.")],
+    threshold_a: Annotated[float | None, typer.Option(help="Its first number, such as canny's low threshold.")] = None,
+    threshold_b: Annotated[float | None, typer.Option(help="Its second number: canny's high threshold.")] = None,
+    resize: Annotated[str | None, typer.Option(metavar="MODE", help="crop, resize or fill.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width of the job in pixels; else the checkpoint's own.")] = None,
+    height: Annotated[int | None, typer.Option(help="Height of the job in pixels; else the checkpoint's own.")] = None,
+    checkpoint: Annotated[str | None, typer.Option(metavar="NAME", help="Whose size it is; else the first.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="PNG to write; else FILE-NAME.png.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a ControlNet would be given of a picture. Needs a running farm, and submits nothing."""
+    from cli.preprocess import preprocess as run
+
+    unit = {"preprocessor": preprocessor, "threshold_a": threshold_a, "threshold_b": threshold_b, "resize": resize}
+    params = {"width": width, "height": height, "checkpoint": checkpoint}
+    given, beside = ({key: one for key, one in some.items() if one is not None} for some in (unit, params))
+    run(_settings(), file, {**beside, "controlnet": [given]}, out, as_json=as_json)
+
+
+@app.command()
 def status(
     job: Annotated[int | None, typer.Argument(metavar="[JOB]", min=1, help="Number of a job.")] = None,
     *,

@@ -79,6 +79,11 @@ class Client:
         headers = {"Content-Type": "application/octet-stream"}
         return self._json("POST", f"{API}/uploads", content=data, headers=headers, timeout=_UPLOAD_SECONDS)
 
+    def control_preview(self, params: Mapping[str, Any], unit: int = 0) -> bytes:
+        """Return the PNG that a ControlNet of a job would be given; `unit` is its place in `controlnet`."""
+        path = f"{API}/controlnet/preview"
+        return self._send("POST", path, json=params, params={"unit": unit}, timeout=_UPLOAD_SECONDS).content
+
     def jobs(self, states: tuple[str, ...] = (), limit: int = 20) -> Json:
         """Return the page of the latest jobs."""
         return self._json("GET", f"{API}/jobs", params={"state": states, "limit": limit})

@@ -176,6 +176,7 @@ def test_a_mask_is_softened_as_in_the_engine(sigma: float) -> None:
     assert np.array_equal(ours > 0, engines > 0)
 
 
+@pytest.mark.nightly
 def test_the_largest_picture_is_prepared_within_the_limits() -> None:
     reader = PictureReader(Limits(max_upload_megapixels=4))
     random = np.random.default_rng(1).integers(0, 256, (2048, 2048, 3), dtype=np.uint8)
