@@ -22,7 +22,7 @@ from shared.models.details import Details
 from shared.models.folders import ModelFolders, ModelPath
 from shared.models.kinds import KINDS, Kind
 from shared.models.report import NUMBER_BYTES, FileReport
-from shared.quantities import data_size
+from shared.quantities import counted, data_size
 from shared.settings import Settings
 
 _NETWORKS: Final = {
@@ -129,7 +129,7 @@ def _kind(report: FileReport) -> str:
         label(report.architecture) if report.architecture else "",
         f"rank {details.rank}" if details.rank else "",
         f"x{details.scale}" if details.scale else "",
-        f"{sum(details.vectors.values())} vectors" if details.vectors else "",
+        counted(sum(details.vectors.values()), "vector") if details.vectors else "",
         f"predicts {report.prediction}" if report.prediction else "",
         "zero terminal SNR" if report.has_zero_terminal_snr else "",
         "for inpainting" if report.is_inpainting else "",

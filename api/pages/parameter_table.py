@@ -63,7 +63,7 @@ def _enlarged(options: Upscale) -> list[tuple[str, str]]:
     """Return what a job does to the pictures that it enlarges."""
     size = {"Width": options.width, "Height": options.height} if options.width or options.height else {}
     rows = [(label, f"{side} pixels") for label, side in size.items() if side] or [
-        ("Scale", f"{options.scale:g} times")
+        ("Scale", "none, the size is kept" if options.scale == 1 else f"{options.scale:g} times")
     ]
     rows.append(("Upscaler", options.upscaler))
     if options.second:

@@ -41,7 +41,8 @@ export function startAdapters(form) {
       if (!answer.ok) return;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       list.replaceChildren(...page.body.childNodes);
-      told.textContent = `${list.querySelectorAll(".adapter").length} files shown`;
+      const shown = list.querySelectorAll(".adapter").length;
+      told.textContent = shown === 1 ? "1 file shown" : `${shown} files shown`;
     } catch (error) {
       if (error.name !== "AbortError") told.textContent = "The farm does not answer: the list is as it was.";
     }

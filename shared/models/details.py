@@ -8,6 +8,8 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from shared.quantities import counted
+
 MOST_WORDS: Final = 32
 _LONGEST: Final = 120  # characters of a text, which people or their programs wrote into the file
 _SHOWN: Final = 5  # trigger words in a line
@@ -57,10 +59,10 @@ class Details(BaseModel):
         facts = (
             self.algorithm,
             f"rank {self.rank}" if self.rank else None,
-            f"{max(self.vectors.values())} vectors" if self.vectors else None,
+            counted(max(self.vectors.values()), "vector") if self.vectors else None,
             f"x{self.scale}" if self.scale else None,
             f"{self.form}, for image features of width {self.image_width}" if self.image_width else None,
-            f"{self.tokens} tokens of a picture" if self.tokens else None,
+            f"{counted(self.tokens, 'token')} of a picture" if self.tokens else None,
             f"image features of widths {self.projected} and {self.hidden}" if self.projected and self.hidden else None,
             f"also called {self.alias}" if has_other_name else None,
         )

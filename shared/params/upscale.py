@@ -64,16 +64,18 @@ class Upscale(Parameters):
     @property
     def words(self) -> str:
         """`3 pictures enlarged 4 times by 4x-sharp`: what the job does, for people."""
-        if self.is_sized:
-            how = f"to {self.width} × {self.height} pixels"
-        elif self.width or self.height:
-            how = f"to {self.width or self.height} pixels of {'width' if self.width else 'height'}"
-        else:
-            how = f"{self.scale:g} times"
-        names = f"{self.upscaler} and {self.second}" if self.second else self.upscaler
         count = len(self.pictures)
+        if self.is_sized:
+            how = f"enlarged to {self.width} × {self.height} pixels"
+        elif self.width or self.height:
+            how = f"enlarged to {self.width or self.height} pixels of {'width' if self.width else 'height'}"
+        elif self.scale == 1:
+            how = f"kept at {'its' if count == 1 else 'their'} size"
+        else:
+            how = f"enlarged {self.scale:g} times"
+        names = f"{self.upscaler} and {self.second}" if self.second else self.upscaler
         faces = f", faces restored by {self.faces.restorer}" if self.faces else ""
-        return f"{count:,} picture{'' if count == 1 else 's'} enlarged {how} by {names}{faces}"
+        return f"{count:,} picture{'' if count == 1 else 's'} {how} by {names}{faces}"
 
     def only(self, index: int) -> Self:
         """Return the same for one of its pictures alone."""

@@ -16,6 +16,7 @@ from api.use_cases.catalogue import OFFERED
 from tests.conftest import CheckpointFactory
 from tests.e2e import browsers
 from tests.e2e.browsers import fill
+from tests.support.queueing import Farmhand
 
 pytestmark = pytest.mark.browser
 OTHERS = (
@@ -420,6 +421,33 @@ def test_adapters_are_searched_weighed_and_written_into_the_prompts(
         beta = page.locator("#checkpoint option").filter(has_text="beta").get_attribute("value")
         page.get_by_label("Checkpoint", exact=True).select_option(beta)
         expect(items.first).to_contain_text("large")
+
+
+def test_pictures_side_by_side_fit_a_phone_with_all_that_can_be_done_with_them(
+    chromium: Browser, environ, sessions, checkpoint_factory: CheckpointFactory
+):
+    checkpoint_factory("alpha", native_size=512)
+    checkpoint_factory("a-very-long-name-of-an-upscaler", kind="upscaler")
+    with (
+        browsers.served(environ) as address,
+        chromium.new_context(base_url=address, viewport={"width": 390, "height": 800}) as context,
+    ):
+        page = context.new_page()
+        page.set_default_timeout(browsers.WITHIN)
+        asked = {"prompt": "two boats", "count": 2}
+        job = page.request.post("/api/v1/jobs", data=asked).json()["id"]
+        hand = Farmhand(sessions)
+        worker = hand.worker()
+        for _ in range(2):
+            hand.finish(worker.claim())
+        page.goto(f"/jobs/{job}")
+        expect(page.locator(".image.is-succeeded")).to_have_count(2)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        first, second = (page.locator(".image").nth(number) for number in range(2))
+        border = second.bounding_box()["x"]
+        for one in first.locator("button, .button, select, a").all():
+            box = one.bounding_box()
+            assert box["x"] + box["width"] <= border
 
 
 def test_a_long_list_of_files_is_searched_and_picked_from_with_keys(

@@ -278,11 +278,15 @@ def test_slider_shows_what_is_typed(visit):
     assert json.loads(page.locator("#cfg_scale + input").evaluate("(slider) => slider.max")) == 60
 
 
+CUT = "(hints) => hints.filter((hint) => hint.scrollWidth > hint.clientWidth + 1).map((hint) => hint.textContent)"
+
+
 @pytest.mark.parametrize("width", [390, 1280, 1440])
 @pytest.mark.parametrize("path", ["/", "/jobs", "/workers", "/reference"])
 def test_page_fits_its_window(visit, path, width):
     page = visit(path, viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator(".above .hint").evaluate_all(CUT) == []
     first = page.locator("main > :not(.notices)").first.bounding_box()
     assert first["x"] < width * 0.1
 

@@ -70,6 +70,7 @@ def test_every_view_says_what_is_done_to_the_pictures_and_names_no_steps(client,
         ({"width": 80, "height": 60}, "1 picture enlarged to 80 × 60 pixels by Lanczos"),
         ({"height": 60, "scale": 3}, "1 picture enlarged to 60 pixels of height by Lanczos"),
         ({"scale": 1.5, "second": "Nearest"}, "1 picture enlarged 1.5 times by Lanczos and Nearest"),
+        ({"scale": 1}, "1 picture kept at its size by Lanczos"),
     ],
 )
 def test_words_for_an_enlarging_job(options, words):
