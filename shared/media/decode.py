@@ -9,8 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -37,6 +36,7 @@ _SECONDS: Final = 90.0
 _BYTES_A_PIXEL: Final = 24  # the picture decoded, turned, converted and encoded, all in memory
 _BYTES_BESIDE: Final = 2**28
 _BYTES_A_CONTROL_PIXEL: Final = 80  # gradients of a picture, and what is compared to thin its edges
+_PREPARED: Final = "an undamaged picture, or a smaller one"
 Children = LifoQueue[Confined]
 _DATA_URL: Final = re.compile(r"\s*data:[^,]{0,200};\s*base64\s*,", re.ASCII | re.IGNORECASE)
 _BLANKS: Final = b" \t\n\f\r"
@@ -97,7 +97,14 @@ class PictureReader:
 
     def control(self, question: ControlQuestion, field: str, owner: str) -> bytes:
         """Return the picture that a control net would be given, as a PNG. Raises as `read`, except for TooLarge."""
-        return self._answered(self._idle_previews, question.packed(), field, owner, "cannot be prepared").data
+        try:
+            answer = self._answered(self._idle_previews, question.packed(), owner)
+        except Unreadable as error:
+            answer = Answer(refused=str(error))
+        if answer.refused:
+            message = f"cannot be prepared: {answer.refused}"
+            raise Refused(f"The picture {message}.", (FieldError(field, message, _PREPARED),))
+        return answer.data
 
     def close(self) -> None:
         """End the decoding processes; a busy one ends with this process."""
@@ -110,17 +117,21 @@ class PictureReader:
         if len(data) > self._limits.max_upload_bytes:
             raise TooLarge("The file is too large.", (self._error(field, f"is {len(data):,} bytes large"),))
         question = Question(wish, self._limits.max_upload_pixels, data).packed()
-        return self._answered(self._idle, question, field, owner, "cannot be decoded")
-
-    def _answered(self, idle: Children, question: bytes, field: str, owner: str, failure: str) -> Answer:
-        with self._limit.held(owner), _taken(idle) as child:
-            try:
-                answer = _asked(child, question)
-            except Unreadable as error:
-                raise self._refused(field, f"{failure}: {error}") from None
+        try:
+            answer = self._answered(self._idle, question, owner)
+        except Unreadable as error:
+            raise self._refused(field, f"cannot be decoded: {error}") from None
         if answer.refused:
             raise self._refused(field, answer.refused)
         return answer
+
+    def _answered(self, idle: Children, question: bytes, owner: str) -> Answer:
+        with self._limit.held(owner):
+            child = idle.get()
+            try:
+                return _asked(child, question)
+            finally:
+                idle.put(child)
 
     def _refused(self, field: str, message: str) -> Refused:
         return Refused(f"The picture {message}.", (self._error(field, message),))
@@ -129,15 +140,6 @@ class PictureReader:
         megabytes, megapixels = self._limits.max_upload_mb, self._limits.max_upload_megapixels
         accepted = f"a PNG, JPEG, WebP, BMP or GIF of at most {megabytes} MB and {megapixels} megapixels"
         return FieldError(field, message, accepted)
-
-
-@contextmanager
-def _taken(idle: Children) -> Iterator[Confined]:
-    child = idle.get()
-    try:
-        yield child
-    finally:
-        idle.put(child)
 
 
 def _children(module: str, bounds: Bounds) -> Children:

@@ -192,5 +192,8 @@ def test_the_largest_picture_is_prepared_within_the_limits() -> None:
 def test_a_picture_that_cannot_be_read_is_refused_with_its_field(stored: dict[str, bytes]) -> None:
     with pytest.raises(Refused, match=r"damaged|missing") as caught:
         previewed(params({}), stored)
-    assert [problem.field for problem in caught.value.fields] == ["controlnet.0.picture"]
+    (problem,) = caught.value.fields
+    assert problem.field == "controlnet.0.picture"
+    assert problem.message.startswith("cannot be prepared: the control picture is ")
+    assert problem.accepted == "an undamaged picture, or a smaller one"
     assert previewed(params({}), {"control": scene()}).shape == (72, 128, 3)  # the process answers on
