@@ -106,7 +106,7 @@ def test_a_stored_picture_is_rendered_again_to_the_pixel(kind: str, engine: Engi
 def test_a_stored_picture_with_restored_faces_is_rendered_again_to_the_pixel(
     engine: Engine, tiny: Weights, monkeypatch: pytest.MonkeyPatch
 ):
-    """The picture shows no face, so the detector is told where one is."""
+    """The picture shows no face, so the detector is given the place of one."""
     points = np.array([[25.0, 28], [39, 28], [32, 34], [27, 42], [37, 42]])
     monkeypatch.setattr(face_restoring.face_detector, "found", lambda _: [Face(points, 1.0)])
     monkeypatch.setattr(face_restoring.face_detector, "middle_one", lambda _: None)
