@@ -27,9 +27,13 @@ from shared.settings import Limits
 
 _ALL: Final = Share(at_once=2, most=8)  # each active one takes a processor, each waiting one a thread
 _OF_ONE: Final = Share(at_once=1, most=4)  # if owners share the farm
+# Apart from those, so that previews keep nobody from sending a picture or a job. One at a time takes up to 1.3 GB.
+_PREVIEWS: Final = Share(at_once=1, most=6)
+_PREVIEWS_OF_ONE: Final = Share(at_once=1, most=3)
 _TRIES: Final = 2  # the machine may have been short of memory when a decoder was ended
 _PATIENCE_SECONDS: Final = 30.0
 _BUSY: Final = "Too many pictures are being read; try again."
+_BUSY_PREVIEWS: Final = "Too many control pictures are being prepared; try again."
 
 _CPU_SECONDS: Final = 20  # the largest of the slowest format takes about six
 _SECONDS: Final = 90.0
@@ -37,7 +41,6 @@ _BYTES_A_PIXEL: Final = 24  # the picture decoded, turned, converted and encoded
 _BYTES_BESIDE: Final = 2**28
 _BYTES_A_CONTROL_PIXEL: Final = 80  # gradients of a picture, and what is compared to thin its edges
 _PREPARED: Final = "an undamaged picture, or a smaller one"
-Children = LifoQueue[Confined]
 _DATA_URL: Final = re.compile(r"\s*data:[^,]{0,200};\s*base64\s*,", re.ASCII | re.IGNORECASE)
 _BLANKS: Final = b" \t\n\f\r"
 
@@ -61,11 +64,20 @@ class PictureReader:
 
     def __init__(self, limits: Limits, *, is_shared: bool = False) -> None:
         self._limits = limits
-        self._limit = FairLimit(_ALL, _OF_ONE if is_shared else _ALL, _PATIENCE_SECONDS, _BUSY)
         decoded = _BYTES_A_PIXEL * limits.max_upload_pixels
         controlled = decoded + _BYTES_A_CONTROL_PIXEL * limits.max_pixels
-        self._idle = _children("shared.media.decoder", _bounds(decoded, limits.max_upload_pixels))
-        self._idle_previews = _children("shared.media.control_preview", _bounds(controlled, limits.max_pixels))
+        self._decoders = _Children(
+            "shared.media.decoder",
+            _bounds(decoded, limits.max_upload_pixels),
+            FairLimit(_ALL, _OF_ONE if is_shared else _ALL, _PATIENCE_SECONDS, _BUSY),
+            _ALL.at_once,
+        )
+        self._previewers = _Children(
+            "shared.media.control_preview",
+            _bounds(controlled, limits.max_pixels),
+            FairLimit(_PREVIEWS, _PREVIEWS_OF_ONE if is_shared else _PREVIEWS, _PATIENCE_SECONDS, _BUSY_PREVIEWS),
+            _PREVIEWS.at_once,
+        )
 
     def read(self, data: bytes, field: str, owner: str) -> Picture:
         """Return the picture in the bytes of a file, upright; of an animation the first one.
@@ -98,7 +110,7 @@ class PictureReader:
     def control(self, question: ControlQuestion, field: str, owner: str) -> bytes:
         """Return the picture that a control net would be given, as a PNG. Raises as `read`, except for TooLarge."""
         try:
-            answer = self._answered(self._idle_previews, question.packed(), owner)
+            answer = self._previewers.answer(question.packed(), owner)
         except Unreadable as error:
             answer = Answer(refused=str(error))
         if answer.refused:
@@ -108,30 +120,20 @@ class PictureReader:
 
     def close(self) -> None:
         """End the decoding processes; a busy one ends with this process."""
-        for idle in (self._idle, self._idle_previews):
-            with suppress(Empty):
-                while True:
-                    idle.get_nowait().close()
+        self._decoders.close()
+        self._previewers.close()
 
     def _ask(self, wish: Wish, data: bytes, field: str, owner: str) -> Answer:
         if len(data) > self._limits.max_upload_bytes:
             raise TooLarge("The file is too large.", (self._error(field, f"is {len(data):,} bytes large"),))
         question = Question(wish, self._limits.max_upload_pixels, data).packed()
         try:
-            answer = self._answered(self._idle, question, owner)
+            answer = self._decoders.answer(question, owner)
         except Unreadable as error:
             raise self._refused(field, f"cannot be decoded: {error}") from None
         if answer.refused:
             raise self._refused(field, answer.refused)
         return answer
-
-    def _answered(self, idle: Children, question: bytes, owner: str) -> Answer:
-        with self._limit.held(owner):
-            child = idle.get()
-            try:
-                return _asked(child, question)
-            finally:
-                idle.put(child)
 
     def _refused(self, field: str, message: str) -> Refused:
         return Refused(f"The picture {message}.", (self._error(field, message),))
@@ -142,12 +144,28 @@ class PictureReader:
         return FieldError(field, message, accepted)
 
 
-def _children(module: str, bounds: Bounds) -> Children:
-    """Return as many children as may be busy at once."""
-    idle: Children = LifoQueue()  # the last one first, so that the others start only if needed
-    for _ in range(_ALL.at_once):
-        idle.put(Confined(module, bounds))
-    return idle
+class _Children:
+    """Confined processes of one module for many threads, as many as `limit` lets be active."""
+
+    def __init__(self, module: str, bounds: Bounds, limit: FairLimit, at_once: int) -> None:
+        self.limit = limit
+        self.idle: LifoQueue[Confined] = LifoQueue()  # the last one first, so that the others start only if needed
+        for _ in range(at_once):
+            self.idle.put(Confined(module, bounds))
+
+    def answer(self, question: bytes, owner: str) -> Answer:
+        """Return a child's answer. Raises Unreadable, and Unavailable if too many wait or the wait takes too long."""
+        with self.limit.held(owner):
+            child = self.idle.get()
+            try:
+                return _asked(child, question)
+            finally:
+                self.idle.put(child)
+
+    def close(self) -> None:
+        with suppress(Empty):
+            while True:
+                self.idle.get_nowait().close()
 
 
 def _bounds(memory_bytes: int, pixels: int) -> Bounds:

@@ -8,20 +8,28 @@ import signal
 import struct
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from io import BytesIO
+from threading import Event
 
 import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
 
 from shared.confined.process import Confined
-from shared.errors import Refused, TooLarge, Unreadable
+from shared.errors import Refused, TooLarge, Unavailable, Unreadable
 from shared.media import decode as module
+from shared.media.control_question import ControlQuestion
 from shared.media.decode import Picture, PictureReader
+from shared.media.decoder import Answer
+from shared.media.fair_limit import Share
+from shared.params.controlnet import ControlUnit
 from shared.settings import Limits
 from tests.support.waiting import until
 
 SMALL = Limits(max_upload_mb=1, max_upload_megapixels=1)
 READER = PictureReader(SMALL)  # its children start with the first question
+PREVIEW = ControlQuestion(ControlUnit(model="any"), (64, 64), None, {})
 
 
 def drawn(mode: str = "RGB", size: tuple[int, int] = (24, 16)) -> Image.Image:
@@ -328,7 +336,7 @@ def test_file_that_takes_too_long_is_refused_and_the_next_one_read(monkeypatch):
 
 def test_decoder_that_was_ended_is_not_held_against_the_picture():
     assert read(encoded(drawn())).size == (24, 16)
-    idle = READER._idle.queue[-1]
+    idle = READER._decoders.idle.queue[-1]
     os.killpg(idle._child.pid, signal.SIGKILL)
     until(lambda: idle._child.poll() is not None)
     assert read(encoded(drawn())).size == (24, 16)
@@ -348,3 +356,33 @@ def test_decoder_that_is_ended_at_its_work_is_asked_once_more(monkeypatch):
     answers[:] = [Unreadable("it ended its process (SIGSEGV)")] * 2
     with pytest.raises(Refused, match="SIGSEGV"):
         taken(encoded(drawn()))
+
+
+def test_previews_of_control_pictures_keep_nobody_from_sending_a_picture(monkeypatch):
+    """Those of one person fill their own limit: one is prepared, the others wait, and the next one is refused."""
+    monkeypatch.setattr(module, "_PREVIEWS", Share(at_once=1, most=2))
+    begun, go_on = Event(), Event()
+    whole = Confined.ask
+
+    def ask(child: Confined, question: bytes) -> bytes:
+        if question != PREVIEW.packed():
+            return whole(child, question)
+        begun.set()
+        assert go_on.wait(30)
+        return Answer(data=b"a preview").packed()
+
+    def preview() -> bytes:
+        return picture_reader.control(PREVIEW, "controlnet.0.picture", "ann")
+
+    monkeypatch.setattr(Confined, "ask", ask)
+    with closing(PictureReader(Limits())) as picture_reader, ThreadPoolExecutor() as threads:
+        try:
+            both = [threads.submit(preview) for _ in range(2)]
+            assert begun.wait(30)
+            until(lambda: picture_reader._previewers.limit._inside["ann"] == 2)
+            with pytest.raises(Unavailable, match="control pictures are being prepared"):
+                preview()
+            assert picture_reader.read(encoded(drawn()), "file", "ann").width == 24
+        finally:
+            go_on.set()
+        assert [one.result(30) for one in both] == [b"a preview"] * 2
