@@ -94,9 +94,13 @@ class Entry(NamedTuple):
         is_folder = self.path.rpartition("/")[2] == self.name
         return self.path if is_folder else str(PurePosixPath(self.path).with_suffix(""))
 
+    def spellings(self) -> set[str]:
+        """Return its name, its path and its file's name, as they are written."""
+        return {self.name, self.path, self.path.rpartition("/")[2]}
+
     def names(self) -> set[str]:
         """Return its name, its path and its file's name, casefolded."""
-        return {name.casefold() for name in (self.name, self.path, self.path.rpartition("/")[2])}
+        return {name.casefold() for name in self.spellings()}
 
     def endings(self) -> set[str]:
         """Return the ends of its path from each of its folders on, with and without the file's ending, casefolded."""

@@ -17,6 +17,7 @@ from shared.models.catalogue import COLUMNS, GONE, Catalogue, Entry, name_in
 from shared.models.facets import Group
 from shared.models.kinds import KINDS
 
+_NUL: Final = "\0"  # PostgreSQL stores it in no text, and refuses a query that holds it
 _LATE: Final = [name for name, facts in ARCHITECTURES.items() if not facts.starts_from_noise]
 _ENTRY: Final = (*COLUMNS, ModelFile.details)
 _SEARCHED: Final = (
@@ -102,15 +103,23 @@ def offered(session: Session, listing: Listing, most: int, named: Iterable[str] 
 
 def namesakes(session: Session, files: Sequence[Entry]) -> Catalogue:
     """Return a catalogue of these files and of all others of their names: enough to tell what each is called."""
-    names = {name for file in files for name in file.names()}
+    names = {name for file in files for name in file.spellings()}
     return Catalogue(tuple(_called(session, names)))
 
 
 def _called(session: Session, texts: Iterable[str]) -> list[Entry]:
-    """Return the files that have one of these names, titles or paths, in any case."""
-    names = {name for text in texts if text for name in (text.casefold(), name_in(text.casefold()))}
+    """Return the files that have one of these names, titles or paths, in any case.
+
+    As it is written too, because not every database knows the small letter of `É`, and none knows `ss` for `ß`.
+    """
+    spellings = {one for text in texts if text and _NUL not in text for one in (text, text.lower(), text.casefold())}
+    names = {name for one in spellings for name in (one, name_in(one))}
     file_name = func.regexp_replace(ModelFile.path, "^.*/", "")
-    called = [func.lower(one).in_(names) for one in (ModelFile.name, ModelFile.path, file_name)]
+    called = [
+        spelling.in_(names)
+        for one in (ModelFile.name, ModelFile.path, file_name)
+        for spelling in (one, func.lower(one))
+    ]
     return _entries(session, select(*_ENTRY).where(or_(*called))) if names else []
 
 
@@ -130,6 +139,8 @@ def _entries(session: Session, rows: Select[Any]) -> list[Entry]:
 
 def _holds(word: str) -> ColumnElement[bool]:
     """Return the condition that a file holds a word, in any case. Not every database knows the small letter of `É`."""
+    if _NUL in word:
+        return literal(value=False)
     if word.isascii():
         return func.lower(_SEARCHED).contains(word.lower(), autoescape=True)
     letters = (re.escape(one) if one.isascii() else f"[{one.lower()[0]}{one.upper()[0]}]" for one in word.lower())

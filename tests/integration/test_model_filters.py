@@ -10,7 +10,7 @@ import pytest
 from cli import models
 from client.client import Client
 from shared.errors import FarmError
-from tests.support.browsing import look
+from tests.support.browsing import look, send
 
 ALL = {
     "one": ("sd1", "noise"), "waves": ("sd1", "velocity"), "xl": ("sdxl", "noise"), "noob": ("sdxl", "velocity"),
@@ -296,8 +296,8 @@ def test_lists_read_what_they_show_and_never_the_whole_catalogue(client, adapter
     monkeypatch.setattr("shared.models.catalogue.Catalogue.read", read)
     for path in ("/models", "/models?kind=lora", "/models?search=a&page=2", "/models?architecture=sd1", "/"):
         look(client, path)
-    for path in ("/adapters?search=a&checkpoint=one", "/choices?field=checkpoint&search=a", "/size?source=none"):
-        client.get(path)
+    others = {"/adapters?search=a&checkpoint=one": 200, "/choices?field=checkpoint&search=a": 200, "/size": 404}
+    assert {path: client.get(path).status_code for path in others} == others
     body = client.get("/api/v1/models?limit=3&cursor=2").get_json()
     assert (len(body["models"]), body["next"]) == (3, 5)
     assert client.get("/api/v1/models?limit=3&cursor=9999").get_json()["next"] is None
@@ -348,6 +348,34 @@ def test_choices_of_a_field_are_searched(client, many, checkpoint_factory):
     assert found("checkpoint", "torn") == []
     for field in ("prompt", "sampler", "nonsense", ""):
         assert client.get(f"/choices?field={field}&search=a").status_code == 404
+
+
+@pytest.mark.parametrize("title", ["ÉCOLE", "straße", "ſet"])
+def test_a_file_beyond_the_first_is_here_in_a_refused_form_however_it_is_written(
+    client, many, checkpoint_factory, title
+):
+    checkpoint_factory(title, kind="vae", sha256="f4b91a0d35" + "0" * 54)
+    checkpoint_factory(title, kind="lora", path=f"z/{title}.pt")
+    chosen = f"{title} [f4b91a0d35]"
+    refused = send(client, "/jobs", steps="none", vae=chosen)
+    assert refused.status_code == 422
+    page = refused.get_data(as_text=True)
+    assert f"{chosen}</option>" in page
+    assert "(not here)" not in page
+    assert f"&lt;lora:{title}:0.8&gt;" in client.get("/adapters", query_string={"search": title}).get_data(as_text=True)
+
+
+def test_a_nul_in_a_name_or_a_search_finds_nothing(client, adapters):
+    for path in ("/adapters?checkpoint=a%00b", "/adapters?search=%00", "/models?search=a+%00", "/?search=%00"):
+        assert client.get(path).status_code == 200, path
+    for path in ("/size?checkpoint=%00", "/choices?field=%00"):
+        assert client.get(path).status_code == 404, path
+    for field in ("checkpoint", "vae", "hires.upscaler"):
+        assert look(client, f"/choices?field={field}&search=%00").all("option") == [], field
+    assert client.get("/api/v1/models?search=one%00").get_json()["models"] == []
+    for name in ("checkpoint", "vae", "hires.upscaler", "controlnet.0.model"):
+        assert send(client, "/typed", **{name: "a\0b"}).status_code == 200, name
+        assert send(client, "/jobs", steps="none", **{name: "a\0b"}).status_code == 422, name
 
 
 def test_files_that_cannot_be_used_are_few_on_the_page_and_all_in_their_own_list(client, checkpoint_factory):
