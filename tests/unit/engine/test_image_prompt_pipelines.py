@@ -176,6 +176,20 @@ def test_what_is_remembered_of_pictures_keeps_neither_an_adapter_nor_an_encoder(
     assert adapter() is None
 
 
+def test_what_an_encoder_read_leaves_the_memory_with_it(inputs: Inputs) -> None:
+    adapter, encoder = inputs().adapter, replace(inputs.encoder)
+    weights = adapter.bytes
+    adapter.remember(encoder, SHA, torch.zeros(256))
+    assert (adapter.bytes, adapter.remembered(encoder, None)) == (weights + 1024, None)
+    del encoder
+    gc.collect()
+    assert adapter.bytes == weights
+    adapter.remember(inputs.encoder, SHA, torch.zeros(256))
+    assert adapter.remembered(inputs.encoder, SHA) is not None
+    adapter.remember(replace(inputs.encoder), SHA, torch.zeros(256))
+    assert adapter.remembered(inputs.encoder, SHA) is None  # it holds what one encoder read at a time
+
+
 def test_a_picture_over_another_one_reads_it_too(small: Small, inputs: Inputs) -> None:
     card = Card()
     run(card, small, params(img2img=Img2Img(picture=SHA, denoising=0.5)), inputs(), source=scene())

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from weakref import ref
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -41,25 +41,31 @@ class IPAdapter:
     name: str  # for people
     sizes: files.Sizes
     network: nn.Module  # features of a picture [rows, places, width] -> keys and values [rows, tokens, …]
-    # By a weak reference to the encoder, which leaves the card while adapters stay, and the hash of the picture.
-    _read: TensorCache[Tensor] = field(
-        default_factory=lambda: TensorCache(READ_BYTES, lambda read: read.nbytes), init=False
-    )
+    # By the encoder that read them, then by the hash of the picture. An encoder leaves the card while adapters stay,
+    # and takes with it what it read. At most one encoder has an entry, so READ_BYTES is all that is remembered.
+    _read: WeakKeyDictionary[ImageEncoder, TensorCache[Tensor]] = field(default_factory=WeakKeyDictionary, init=False)
 
     @property
     def bytes(self) -> int:
-        """The size of its weights in memory, and of what it remembers of pictures."""
-        return network_bytes(self.network) + self._read.size
+        """The size of its weights in memory, and of what it remembers of pictures. Any thread may read it."""
+        encoders = (reference() for reference in self._read.keyrefs())
+        caches = (self._read.get(encoder) for encoder in encoders if encoder is not None)
+        return network_bytes(self.network) + sum(cache.size for cache in caches if cache is not None)
 
     def remembered(self, encoder: ImageEncoder, sha256: str | None) -> Tensor | None:
         """Return the keys and values [tokens, …] of a picture that `encoder` read, by its hash, or of no picture; None
         if they are not remembered. For one thread at a time: the engine's.
         """
-        return self._read.get((ref(encoder), sha256))
+        cache = self._read.get(encoder)
+        return None if cache is None else cache.get(sha256)
 
     def remember(self, encoder: ImageEncoder, sha256: str | None, read: Tensor) -> None:
-        """Remember the keys and values of a picture, or of no picture; as `remembered`."""
-        self._read.put((ref(encoder), sha256), read)
+        """Remember the keys and values of a picture, or of no picture, while `encoder` stays; as `remembered`."""
+        cache = self._read.get(encoder)
+        if cache is None:
+            self._read.clear()
+            cache = self._read[encoder] = TensorCache(READ_BYTES, lambda one: one.nbytes)
+        cache.put(sha256, read)
 
     def require_fit(self, weights: Weights) -> None:
         """Raise RenderError unless it was trained beside a U-Net of the form of that of `weights`."""
