@@ -61,8 +61,9 @@ function startPreview(form, preprocessor, source) {
   const file = box("picture.file");
   const { figure, size, image, says } = view(file.closest(".field"), fieldset.querySelector("legend").textContent);
   let timer = 0;
-  let shown = ""; // the body that the last answer was for
-  let asking = new AbortController();
+  let shown = ""; // the body that the picture on show is the answer to
+  let isAsking = false;
+  let isBehind = false; // the form has changed since the farm was asked
 
   const held = () => fieldset.querySelector(`[name="${at}.picture"]:checked`)?.value;
   const isMasked = () => preprocessor.value === "inpaint" || part("mask.area").value === "only masked";
@@ -94,28 +95,40 @@ function startPreview(form, preprocessor, source) {
   function excuse({ field = "", message }) {
     const name = field === "file" ? `${at}.picture` : field.replace(/^controlnet\.0(?=\.)/, at);
     const label = name && form.querySelector(`label[for="${CSS.escape(name)}"]`)?.textContent.trim();
-    shown = ""; // the same is tried again
     tell(`No preview: ${[label, message].filter(Boolean).join(" ")}`, false);
   }
 
-  async function ask() {
-    if (!group.open) return;
-    asking.abort();
-    const { signal } = asking = new AbortController();
+  // Shows what the form says now, unless that changes meanwhile.
+  async function follow() {
     try {
       const wanted = body(file.files[0] ? await sent(file.files[0]) : held());
-      if (signal.aborted) return;
       if (!wanted) [figure.hidden, shown] = [true, ""];
-      if (!wanted || wanted === shown) return;
-      figure.setAttribute("aria-busy", true);
-      image.src = await address(await postJson(PREVIEW, JSON.parse(wanted), signal, (answer) => answer.blob()));
-      await image.decode();
-      if (signal.aborted) return;
-      shown = wanted;
-      tell(`${preprocessor.selectedOptions[0].textContent.trim()}, ${image.naturalWidth}\u00a0×\u00a0${image.naturalHeight}`, true);
+      if (!wanted || isBehind) return;
+      if (wanted !== shown) {
+        figure.setAttribute("aria-busy", true);
+        const picture = await address(await postJson(PREVIEW, JSON.parse(wanted), undefined, (answer) => answer.blob()));
+        if (isBehind) return;
+        [image.src, shown] = [picture, wanted];
+        await image.decode();
+      }
+      if (!isBehind) tell(`${preprocessor.selectedOptions[0].textContent.trim()}, ${image.naturalWidth}\u00a0×\u00a0${image.naturalHeight}`, true);
     } catch (error) {
-      if (!signal.aborted) excuse(error);
+      shown = ""; // the same is tried again
+      if (!isBehind) excuse(error);
     }
+  }
+
+  // One request at a time: the farm computes an answer to its end, even if nobody waits for it.
+  async function ask() {
+    if (!group.open) return;
+    isBehind = true;
+    if (isAsking) return;
+    isAsking = true;
+    while (isBehind) {
+      isBehind = false;
+      await follow();
+    }
+    isAsking = false;
   }
 
   const askSoon = () => { clearTimeout(timer); timer = setTimeout(ask, PAUSE); };

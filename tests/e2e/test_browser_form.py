@@ -254,6 +254,28 @@ def test_control_picture_is_shown_as_its_net_would_be_given_it(visit):
     expect(given).to_be_hidden()
 
 
+def test_control_pictures_are_asked_for_one_at_a_time_and_the_newest_state_is_shown(visit):
+    page = visit()
+    group = unfold(page, "ControlNet")
+    said, blurred = group.get_by_role("status"), group.get_by_label("Threshold A")
+    group.get_by_label("Control picture").set_input_files(file(png()))
+    group.get_by_label("Preprocessor").select_option("blur")
+    expect(said).to_have_text("Blur, 64 × 64")
+    held, given = [], group.get_by_alt_text("What ControlNet 1 is given")
+    before, figure = given.get_attribute("src"), group.locator("figure").first
+    page.clock.install()
+    page.route("**/controlnet/preview", lambda route: held.append(route))  # noqa: PLW0108 - it sets an attribute
+    for sigma in ("20", "30", ""):  # the last state is the one that is shown already
+        blurred.fill(sigma)
+        page.clock.run_for(1000)
+        expect(figure).to_have_attribute("aria-busy", "true")
+    assert [one.request.post_data_json["controlnet"][0]["threshold_a"] for one in held] == [20]
+    held[0].continue_()
+    expect(figure).to_have_attribute("aria-busy", "false")
+    expect(said).to_have_text("Blur, 64 × 64")
+    assert (len(held), given.get_attribute("src")) == (1, before)
+
+
 def test_dropped_picture_fills_the_form_and_tells_what_cannot_be_honoured(visit):
     page = visit()
     drop(page, "#prompt", png(text=OTHERS))
