@@ -112,7 +112,8 @@ class ModelsQuery(BaseModel):
     search: str = Field(
         default="",
         max_length=200,
-        description="Only files of which name, path, other name or trigger words hold each of these words.",
+        description="Only files of which name, path, short hash, architecture, other name or trigger words hold each "
+        "of these words.",
     )
     cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="Value of `next` in the page before.")
     limit: int = Field(default=100, ge=1, le=MOST_FILES, description="Files on a page.")

@@ -34,11 +34,12 @@ from shared.params.fields import AUTOMATIC_VAE
 from shared.suggest import nearest
 
 GONE: Final = "The file is gone."
+SHORT: Final = 10
+"""Characters of a hash by which people know a file."""
 _PATIENCE: Final = timedelta(minutes=5)  # in which a disk that is away on one machine may come back
 _TITLE: Final = re.compile(r"(?P<name>.+) \[(?P<hash>[0-9a-f]{10})\]")
 _HASH: Final = re.compile(r"[0-9a-f]{8,64}")
 _EARLY: Final = "The farm is still reading its models. Try again in a few seconds."
-_SHORT: Final = 10  # characters of a hash by which people know a file
 _SHOWN: Final = 5  # names that a refusal offers if none is similar
 
 
@@ -81,7 +82,7 @@ class Entry(NamedTuple):
     @property
     def title(self) -> str:
         """`name [short hash]`, as parameters hold it."""
-        return f"{self.name} [{self.sha256[:_SHORT]}]" if self.sha256 else self.name
+        return f"{self.name} [{self.sha256[:SHORT]}]" if self.sha256 else self.name
 
     @property
     def described(self) -> str:

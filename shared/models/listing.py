@@ -7,26 +7,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal, or_, select
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.orm import Session
 
 from shared.db.tables import ModelFile
 from shared.models.architectures import ARCHITECTURES
-from shared.models.catalogue import COLUMNS, GONE, Catalogue, Entry, name_in
+from shared.models.catalogue import COLUMNS, GONE, SHORT, Catalogue, Entry, name_in
 from shared.models.facets import Group
 from shared.models.kinds import KINDS
 
 _NUL: Final = "\0"  # PostgreSQL stores it in no text, and refuses a query that holds it
 _LATE: Final = [name for name, facts in ARCHITECTURES.items() if not facts.starts_from_noise]
 _ENTRY: Final = (*COLUMNS, ModelFile.details)
-_SEARCHED: Final = (
-    ModelFile.path
-    + "\n"
-    + func.coalesce(ModelFile.details.op("->>")("alias"), "")
-    + "\n"
-    + func.coalesce(ModelFile.details.op("->>")("trigger_words"), "")
+_LABEL: Final = case({name: facts.label for name, facts in ARCHITECTURES.items()}, value=ModelFile.architecture)
+_SEARCHED: Final = func.concat_ws(
+    "\n",
+    ModelFile.path,
+    ModelFile.name + " [" + func.left(ModelFile.sha256, SHORT) + "]",
+    func.coalesce(_LABEL, ModelFile.architecture),
+    ModelFile.details.op("->>")("alias"),
+    ModelFile.details.op("->>")("trigger_words"),
 )
+"""The text that a search looks through: what lists show of a file, and how else people know it."""
 
 
 @dataclass(frozen=True)

@@ -338,7 +338,7 @@ def test_choices_of_a_field_are_searched(client, many, checkpoint_factory):
         shown = look(client, f"/choices?field={field}&search={search}")
         return [one.attributes["value"].split(" [")[0] for one in shown.all("option")]
 
-    assert found("hires.upscaler", "SCALER+4") == ["upscaler-4"]
+    assert found("hires.upscaler", "SCALER+-4") == ["upscaler-4"]
     assert found("hires.upscaler", "lanczos") == ["Lanczos"]
     assert found("hires.upscaler", "upscaler/")[-3:] == ["upscaler-0", "upscaler-1", "upscaler-2"]
     assert found("controlnet.7.model", "-5") == ["controlnet-5"]
@@ -376,6 +376,16 @@ def test_a_nul_in_a_name_or_a_search_finds_nothing(client, adapters):
     for name in ("checkpoint", "vae", "hires.upscaler", "controlnet.0.model"):
         assert send(client, "/typed", **{name: "a\0b"}).status_code == 200, name
         assert send(client, "/jobs", steps="none", **{name: "a\0b"}).status_code == 422, name
+
+
+def test_a_search_finds_what_the_lists_show(client, many, checkpoint_factory):
+    checkpoint_factory("zz", kind="controlnet", architecture="sdxl", sha256="f4b91a0d35" + "0" * 54)
+    checkpoint_factory("newer", kind="controlnet", architecture="sd9")
+    for search in ("f4b91a0d35", "ZZ [F4B9", "[f4b9", "diffusion xl", "Stable XL zz"):
+        shown = look(client, f"/choices?field=controlnet.0.model&search={search}")
+        assert [one.attributes["value"] for one in shown.all("option")] == ["zz [f4b91a0d35]"], search
+    found = client.get("/api/v1/models?search=sd9").get_json()["models"]
+    assert [one["name"] for one in found] == ["newer"]
 
 
 def test_files_that_cannot_be_used_are_few_on_the_page_and_all_in_their_own_list(client, checkpoint_factory):
