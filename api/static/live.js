@@ -91,10 +91,23 @@ function swap(name, part) {
   giveBack(part);
 }
 
+// A list that has grown long gets the box that searches it, as the page would draw it now.
+function lengthen(old, fresh) {
+  old.toggleAttribute("data-more", fresh.hasAttribute("data-more"));
+  const pick = fresh.closest(".pick");
+  if (!pick || old.closest(".pick")) return;
+  const isFocused = old === document.activeElement;
+  old.replaceWith(document.adoptNode(pick));
+  fresh.replaceWith(old);
+  if (isFocused) old.focus();
+}
+
 // What can be chosen; what was chosen stays, also where it is not there any more.
 function choose(old, fresh) {
   const choices = (list) => [...list.options].map((option) => [option.value, option.label, ...Object.values(option.dataset)].join("\n")).join("\n\n");
-  if (!old || old.closest(".pick")?.querySelector("input").value || choices(old) === choices(fresh)) return; // or it is searched
+  if (!old || old.closest(".pick")?.querySelector("input").value) return; // or it is searched
+  if (old.matches("select")) lengthen(old, fresh);
+  if (choices(old) === choices(fresh)) return;
   const chosen = old.selectedOptions?.[0];
   const value = chosen?.value || fresh.value; // read now: each option that leaves a select has it choose another one
   old.replaceChildren(...fresh.children);

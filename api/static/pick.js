@@ -75,7 +75,9 @@ document.addEventListener("keydown", async (event) => {
   }
   if (event.key !== "Enter" && event.key !== "Escape") return;
   event.preventDefault();
+  const words = box.value;
   if (event.key === "Enter" && event.target === box) await ask(box, 0);
+  if (box.value !== words) return; // it is typed on, and the list is that of other words
   const [first] = narrow(box);
   if (event.key === "Enter" && event.target === box && first) {
     list.value = first.value;

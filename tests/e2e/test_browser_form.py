@@ -536,6 +536,17 @@ def test_the_farm_is_asked_for_files_that_a_very_long_list_lacks(
         search.press_sequentially("119x")
         search.press("Enter")  # sooner than the farm is asked
         expect(upscaler).to_have_value(re.compile("^119x "))
+        page.route("**/choices?*", lambda _: None)  # no answer yet
+        search.press_sequentially("11")
+        with page.expect_request("**/choices?*"):
+            search.press("Enter")
+        search.press("8")
+        expect(search).to_have_value("118")
+        expect(upscaler).to_have_value(re.compile("^119x "))
+        page.unroute("**/choices?*")
+        search.press("x")
+        expect(files).to_have_count(1)
+        expect(search).to_have_value("118x")
         search.fill("nothing")
         expect(files).to_have_count(0)
         search.press("Escape")

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from api.use_cases.catalogue import OFFERED
 from shared.db.sessions import transact
 from shared.models import first_scan
 from tests.conftest import CheckpointFactory
@@ -28,6 +29,29 @@ def render(page: Page, prompt: str, **fields: str) -> None:
     fill(page, prompt, **fields)
     page.get_by_role("button", name="Render").click()
     expect(page).to_have_url(JOB)
+
+
+def test_a_list_that_grows_long_while_the_form_is_open_gets_its_search(
+    chromium: Browser, environ, sessions, checkpoint_factory: CheckpointFactory
+):
+    checkpoint_factory("zebra", native_size=128)
+    transact(sessions, first_scan.record_start)
+    with browsers.served(environ) as address, chromium.new_context(base_url=address) as context:
+        page = context.new_page()
+        page.set_default_timeout(browsers.WITHIN)
+        page.goto("/")
+        checkpoint, search = page.locator("#checkpoint"), page.get_by_label("Search Checkpoint")
+        expect(search).to_have_count(0)
+        expect(checkpoint.locator("option").filter(has_text="zebra")).to_have_count(1)
+        checkpoint.select_option(index=checkpoint.locator("option").count() - 1)
+        for number in range(OFFERED + 1):
+            checkpoint_factory(f"{number:03}x", path=f"{number:03}x.ckpt")
+        transact(sessions, first_scan.record_scan)
+        expect(search).to_be_visible()
+        expect(checkpoint).to_have_value(re.compile("^zebra "))
+        search.fill(f"{OFFERED:03}x")
+        search.press("Enter")
+        expect(checkpoint).to_have_value(re.compile(f"^{OFFERED:03}x "))
 
 
 def mask_of(page: Page, img2img: dict[str, object]) -> Image.Image:
