@@ -27,6 +27,7 @@ from shared.admission import sizes
 from shared.admission.parse import refused as refused_for
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
 from shared.models.catalogue import Catalogue
+from shared.models.kinds import Kind
 from shared.params.paths import field_name
 from shared.params.table import parameters
 
@@ -154,10 +155,32 @@ def _given(prefix: str = "") -> Given:
     """Return the parameters in the request's form; fields that it lacks have their defaults."""
     given = prefill.fresh().given
     typed_texts = [(name.removeprefix(prefix), text) for name, text in request.form.items(multi=True)]
-    for name in {*every(Given(typed_texts)), *SWITCHES}:
-        if texts := request.form.getlist(prefix + name):
+    fields = every(Given(typed_texts))
+    for name in {*fields, *SWITCHES}:
+        texts = request.form.getlist(prefix + name)
+        if name in fields and _kind_of_file(fields[name]):  # a name that is typed below a list counts before its choice
+            texts = [text for text in texts if text.strip()][-1:] or texts[:1]
+        if texts:
             given.setlist(name, texts)
     return given
+
+
+def _kind_of_file(field: Field) -> Kind | None:
+    """Return the kind of the model files that a field chooses one of; None: it chooses none."""
+    kind = field.parameter.takes.kind
+    return next((one for one in KINDS_OFFERED if one == kind and field.kind == "text"), None)
+
+
+def _by_titles(given: Given, catalogue: Catalogue, offered: Mapping[str, Sequence[Option]]) -> Given:
+    """Return what was typed, with the title of each file that was named otherwise, so that lists show it as chosen."""
+    titled = given.copy()
+    for field in every(given).values():
+        kind, text = _kind_of_file(field), given.get(field.name, "")
+        is_offered = any(option.value == text for option in offered.get(field.parameter.name, ()))
+        file = catalogue.only(text, kind) if kind and text and not is_offered else None
+        if file:
+            titled[field.name] = file.title
+    return titled
 
 
 def _keep_files(given: Given) -> None:
@@ -221,8 +244,9 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
     limits = services().settings.limits
     checkpoints = catalogue.entries(first=limits.first_checkpoint)
     is_default_known = catalogue.is_default_known(first=limits.first_checkpoint)
-    errors = _by_field(refused)
-    made = widgets.controls(origin.given, errors, _offers(catalogue), limits)
+    errors, offered = _by_field(refused), _offers(catalogue)
+    origin = replace(origin, given=_by_titles(origin.given, catalogue, offered))
+    made = widgets.controls(origin.given, errors, offered, limits)
     if not limits.may_be_urgent(auth.owner()):
         del made["urgent"]
     return render_template(

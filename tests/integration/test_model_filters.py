@@ -10,7 +10,7 @@ import pytest
 from cli import models
 from client.client import Client
 from shared.errors import FarmError
-from tests.support.browsing import look, send
+from tests.support.browsing import look, page, send
 
 ALL = {
     "one": ("sd1", "noise"), "waves": ("sd1", "velocity"), "xl": ("sdxl", "noise"), "noob": ("sdxl", "velocity"),
@@ -363,6 +363,22 @@ def test_a_file_beyond_the_first_is_here_in_a_refused_form_however_it_is_written
     assert f"{chosen}</option>" in page
     assert "(not here)" not in page
     assert f"&lt;lora:{title}:0.8&gt;" in client.get("/adapters", query_string={"search": title}).get_data(as_text=True)
+
+
+def test_a_file_beyond_the_first_is_chosen_by_its_name_without_scripts(client, many):
+    form = look(client, "/")
+    assert {one.attributes.get("placeholder") for one in form.all("input", name="vae")} == {
+        "or the name of another file"
+    }
+    fields = {"hires": "on", "hires.upscaler": ["Latent", "UPSCALER-5"], "vae": ["Automatic", "vae-5"]}
+    fields |= {"controlnet.0.model": ["", " "], "checkpoint": ["one", ""]}
+    refused = page(send(client, "/jobs", steps="none", **fields))
+    chosen = [one.attributes["value"].split(" [")[0] for one in refused.all("option") if "selected" in one.attributes]
+    assert {"one", "vae-5", "upscaler-5"} <= {*chosen}
+    assert "(not here)" not in refused.text
+    answer = send(client, "/jobs", prompt="a", **fields)
+    job = client.get(f"/api/v1{answer.headers['Location']}").get_json()["params"]
+    assert [job["vae"][:5], job["hires"]["upscaler"][:10], job["checkpoint"][:3]] == ["vae-5", "upscaler-5", "one"]
 
 
 def test_a_nul_in_a_name_or_a_search_finds_nothing(client, adapters):
