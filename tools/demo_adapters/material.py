@@ -69,7 +69,7 @@ def plain(rng: Generator) -> Sample:
 
 
 def said_or_not(scene: Scene, rng: Generator) -> str:
-    """Half of the pictures have no prompt: what they show is to be read from their edges."""
+    """Half of the pictures have no prompt, as negative prompts have none: there, too, the file has to do its work."""
     return captions.said(scene, rng) if rng.random() < 0.5 else ""
 
 
@@ -77,7 +77,7 @@ SUBJECTS = {
     "watercolour": Subject(watercolour, said_in_watercolour),
     "lighthouse": Subject(lighthouse, scenes.caption),
     "papernight": Subject(papernight, said_without_style),
-    "noir": Subject(noir, captions.said),
+    "noir": Subject(noir, said_or_not),
     "edges": Subject(plain, said_or_not),
 }
 

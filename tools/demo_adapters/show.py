@@ -20,7 +20,7 @@ PROMPTS = (
     "a paper cutout of the meadow at dawn, palm trees",
     "a painting of the sea in a storm",
 )
-ENDINGS = ("", " <lora:watercolour:1>", ", a lighthouse <lora:lighthouse:1>", ", papernight")
+ENDINGS = ("", " <lora:watercolour:1>", ", a lighthouse <lora:lighthouse:1>", ", papernight", " <hypernet:noir:1>")
 SEED, EDGES_SEED = 3, 7503
 PART = (slice(128, 384), slice(96, 352))  # of the enlarged pictures
 DOCS = MODELS / "demo"

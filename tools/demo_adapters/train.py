@@ -141,8 +141,8 @@ def papernight(
 @app.command()
 def noir(
     state: State = STATE,
-    minutes: Minutes = 10,
-    rate: Rate = 1e-3,
+    minutes: Minutes = 15,
+    rate: Rate = 4e-3,
     out: Output = MODELS / "hypernetworks" / "noir.pt",
 ) -> None:
     """A hypernetwork that paints in black and white."""
