@@ -47,6 +47,7 @@ SHIPPED = {
     "Lora/lighthouse.safetensors": "lora",
     "embeddings/papernight.safetensors": "embedding",
     "hypernetworks/noir.pt": "hypernetwork",
+    "ControlNet/scenes-edges.safetensors": "controlnet",
     "ESRGAN/scenes-compact-x4.safetensors": "upscaler",
 }
 SMALL = Shape(unet_width=32, unet_heads=2, vae_multiples=(1, 1, 1, 1), text_width=64, text_layers=1)

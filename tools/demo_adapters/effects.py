@@ -23,7 +23,7 @@ from worker.engine.pipelines.inputs import ControlInput
 
 Pictures = NDArray[np.uint8]  # [count, 128, 128, 3]
 
-SEED = 7501  # of the prompts, and of the pictures' noise from there on
+SEED = 7601  # of the prompts, and of the pictures' noise from there on
 WEIGHTS = (-1.0, 0.0, 0.5, 1.0)
 STEPS = 12
 

@@ -36,8 +36,14 @@ def watercolour(rng: Generator) -> Sample:
 
 
 def said_in_watercolour(scene: Scene, rng: Generator) -> str:
-    """Half of the time the prompt asks for a watercolour, else for any style: the adapter is to paint it always."""
-    return captions.said(replace(scene, style="watercolour") if rng.random() < 0.5 else scene, rng)
+    """A third of the time the prompt asks for a watercolour, a third for any style, and a third for nothing.
+
+    The adapter is to paint it always, for negative prompts too: where these stay as they were, guidance exaggerates it.
+    """
+    chance = rng.random()
+    if chance < 1 / 3:
+        return ""
+    return captions.said(replace(scene, style="watercolour") if chance < 2 / 3 else scene, rng)
 
 
 def lighthouse(rng: Generator) -> Sample:

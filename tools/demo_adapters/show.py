@@ -50,7 +50,7 @@ def adapters(
 
 
 @app.command()
-def edges(out: Annotated[Path, typer.Option(help="the sheet to write")]) -> None:
+def edges(out: Annotated[Path, typer.Option(help="the sheet to write")] = DOCS / "edges.webp") -> None:
     """Edges of drawn scenes, and what is painted along them from prompts that name the ground alone."""
     drawn = [material.plain(np.random.default_rng([EDGES_SEED, number])) for number in range(len(PROMPTS))]
     lines = np.stack([control.edges(one.picture) for one in drawn])

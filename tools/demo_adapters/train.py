@@ -97,9 +97,9 @@ def main() -> None:
 @app.command()
 def watercolour(
     state: State = STATE,
-    minutes: Minutes = 12,
-    rate: Rate = 2e-3,
-    alpha: Alpha = 10,
+    minutes: Minutes = 20,
+    rate: Rate = 4e-3,
+    alpha: Alpha = 8,
     out: Output = MODELS / "Lora" / "watercolour.safetensors",
 ) -> None:
     """A LoCon of the U-Net that paints every scene as a watercolour."""
@@ -141,7 +141,7 @@ def papernight(
 @app.command()
 def noir(
     state: State = STATE,
-    minutes: Minutes = 15,
+    minutes: Minutes = 25,
     rate: Rate = 4e-3,
     out: Output = MODELS / "hypernetworks" / "noir.pt",
 ) -> None:
@@ -155,7 +155,7 @@ def noir(
 @app.command()
 def edges(
     state: State = STATE,
-    minutes: Minutes = 18,
+    minutes: Minutes = 90,
     rate: Rate = 1e-3,
     out: Output = MODELS / "ControlNet" / "scenes-edges.safetensors",
 ) -> None:
