@@ -97,8 +97,8 @@ def test_a_submission_reads_the_model_files_once(client, asks, many_files, asked
 @pytest.mark.parametrize(
     ("path", "readings"),
     [
-        ("/", 1),
-        ("/size?source=" + "0" * 64, 1),
+        ("/", 4),  # usable files, those that are not, and a page of adapters with their number
+        ("/size?source=" + "0" * 64, 2),  # the named checkpoint, and the default one
         ("/api/v1/checkpoints", 2),  # one counts them by facet, the other reads a page
         ("/api/v1/workers", 0),  # none is alive that has models in memory
     ],

@@ -57,7 +57,7 @@ class Farm:
     strange: int
 
 
-QUERIES = {"/": "?from=1", "/size": f"?source={SHA256}"}
+QUERIES = {"/": "?from=1", "/size": f"?source={SHA256}", "/choices": "?field=vae"}
 """Queries of routes that would ask for something else without one."""
 OTHERWISE = {
     "/api/v1/models/<hash:sha256>/preview.webp": 404,

@@ -92,10 +92,11 @@ def test_what_adapters_remember_of_pictures_counts_as_their_memory(card, claim, 
     paint(card, claim(unit("plain", "teal")))
     loaded = card._model_cache._residents[adapter]
     (once, all_once), known = told(), loaded.bytes
-    assert once == known == network_bytes(loaded.network) + loaded._read.size > network_bytes(loaded.network)
+    [remembered] = loaded._read.values()
+    assert once == known == network_bytes(loaded.network) + remembered.size > network_bytes(loaded.network)
     paint(card, claim(unit("plain", "teal", "noise")))
     twice, all_twice = told()
-    assert twice - once == all_twice - all_once == loaded._read.size // 3  # no picture, and two
+    assert twice - once == all_twice - all_once == remembered.size // 3  # no picture, and two
 
 
 def test_a_job_whose_file_is_missing_here_is_left_to_others_alone(card, claim, models, settings):

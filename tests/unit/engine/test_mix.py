@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from bench import company
+from shared.media import framing
 from shared.params.groups import Hires
 from shared.params.img2img import Img2Img, Mask
 from shared.params.render import RenderParams
@@ -62,7 +63,12 @@ def host(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[str, float]]]:
 
         return called
 
-    slow = {img2img_host: ("resized", "rounded"), masks: ("blurred", "filled", "laid_over"), colours: ("matched",)}
+    slow = {
+        framing: ("rounded",),
+        img2img_host: ("resized",),
+        masks: ("blurred", "filled", "laid_over"),
+        colours: ("matched",),
+    }
     for module, names in slow.items():
         for name in names:
             monkeypatch.setattr(module, name, timed(name, getattr(module, name)))
