@@ -69,7 +69,7 @@ def test_lock_holds_no_transaction_open(sessions):
 
 def test_lock_whose_connection_broke_is_free_and_the_chore_may_end(sessions):
     others = text(
-        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory' AND pid <> pg_backend_pid()"
     )
     with locks.chore_lock(sessions, "one") as first:
         assert first
