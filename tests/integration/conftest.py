@@ -16,13 +16,11 @@ from werkzeug.routing import Rule
 
 from api.app import create_app
 from api.services import EXTENSION, Services
-from shared import embedded_addresses
 from shared.db.sessions import Sessions
 from shared.errors import Refused
 from shared.media.decode import PictureReader
 from shared.settings import Limits, Settings
-from tests.conftest import checkpoints_of
-from tests.support.servers import fresh_database
+from tests.support.applications import application
 
 if TYPE_CHECKING:
     from worker.render.engine_card import EngineCard
@@ -106,20 +104,8 @@ def standing_app(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
     It has the checkpoint `demo`. A module that wants it makes its own `app` of it.
     """
-    folder = tmp_path_factory.mktemp("farm")
-    with fresh_database(home) as database_url:
-        settings = Settings(
-            home=folder / "farm",
-            models=folder,
-            database_url=database_url.replace("+psycopg", "", 1),
-            redis_url=embedded_addresses.redis_url(home),
-            port=0,
-        )
-        made = create_app(settings)
-        joined: Services = made.extensions[EXTENSION]
-        checkpoints_of(joined.sessions)("demo", native_size=64)
+    with application(home, tmp_path_factory.mktemp("farm"), port=0) as made:
         yield made
-        joined.close()
 
 
 @pytest.fixture

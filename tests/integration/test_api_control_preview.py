@@ -12,17 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from api.app import create_app
 from api.services import EXTENSION
-from shared import embedded_addresses
 from shared.db.tables import Upload
 from shared.media.arrays import resized
 from shared.media.preprocessors import canny
 from shared.media.storage import upload_key
-from shared.settings import Settings
-from tests.conftest import checkpoints_of
 from tests.integration.test_api_uploads import ANN, BOB, counted, data_url, errors, upload
-from tests.support.servers import fresh_database
+from tests.support.applications import application
 from tests.unit.test_control_preview import patch, scene
 
 PREVIEW = "/api/v1/controlnet/preview"
@@ -32,20 +28,9 @@ SCENE = np.asarray(Image.open(BytesIO(scene())))
 @pytest.fixture(scope="module")
 def app(home: Path, tmp_path_factory: pytest.TempPathFactory):
     """A farm of two owners whose one checkpoint was trained for 128 pixels."""
-    folder = tmp_path_factory.mktemp("farm")
-    with fresh_database(home) as database_url:
-        settings = Settings(
-            home=folder / "farm",
-            models=folder,
-            database_url=database_url.replace("+psycopg", "", 1),
-            redis_url=embedded_addresses.redis_url(home),
-            api_keys={"anns-long-key": "ann", "bobs-long-key": "bob"},
-            max_size=512,
-        )
-        made = create_app(settings)
-        checkpoints_of(made.extensions[EXTENSION].sessions)("demo", native_size=128)
+    keys = {"anns-long-key": "ann", "bobs-long-key": "bob"}
+    with application(home, tmp_path_factory.mktemp("farm"), native_size=128, api_keys=keys, max_size=512) as made:
         yield made
-        made.extensions[EXTENSION].close()
 
 
 @pytest.fixture

@@ -14,12 +14,9 @@ from sqlalchemy import func, select
 
 from api.app import create_app
 from api.services import EXTENSION
-from shared import embedded_addresses
 from shared.db.tables import Job, Upload
 from shared.errors import StorageError
-from shared.settings import Settings
-from tests.conftest import checkpoints_of
-from tests.support.servers import fresh_database
+from tests.support.applications import application
 from tests.unit.test_decode import HOSTILE, encoded
 
 UPLOADS, JOBS = "/api/v1/uploads", "/api/v1/jobs"
@@ -30,21 +27,10 @@ ANN, BOB = {"Authorization": "Bearer anns-long-key"}, {"Authorization": "Bearer 
 @pytest.fixture(scope="module")
 def app(home: Path, tmp_path_factory: pytest.TempPathFactory):
     """A farm of two owners that takes pictures of 2 MB and a megapixel."""
-    folder = tmp_path_factory.mktemp("farm")
-    with fresh_database(home) as database_url:
-        settings = Settings(
-            home=folder / "farm",
-            models=folder,
-            database_url=database_url.replace("+psycopg", "", 1),
-            redis_url=embedded_addresses.redis_url(home),
-            api_keys={"anns-long-key": "ann", "bobs-long-key": "bob"},
-            max_upload_mb=2,
-            max_upload_megapixels=1,
-        )
-        made = create_app(settings)
-        checkpoints_of(made.extensions[EXTENSION].sessions)("demo", native_size=64)
+    keys = {"anns-long-key": "ann", "bobs-long-key": "bob"}
+    bounds = {"max_upload_mb": 2, "max_upload_megapixels": 1}
+    with application(home, tmp_path_factory.mktemp("farm"), api_keys=keys, **bounds) as made:
         yield made
-        made.extensions[EXTENSION].close()
 
 
 def picture(colour="red", size=(24, 16), kind="PNG", mode="RGB") -> bytes:
