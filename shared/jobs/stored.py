@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
 from shared.params import paths
 from shared.params.codecs import split_title
+from shared.params.job_spec import Axis, JobSpec, SeedsOfCells, Sweep, put_changes
 from shared.params.partial import readable
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS, SCHEDULES
@@ -22,6 +25,8 @@ from shared.params.upscalers import UPSCALERS
 from shared.prompts.adapters import BadTag, used
 from shared.prompts.extra_networks import Network, networks
 
+SWEEP: Final = "sweep"
+"""The key of a job's axes beside its parameters: to versions that know no axes it is a parameter of a newer one."""
 _MOST_NAMES: Final = 5  # names in a sentence
 _LONGEST: Final = 60  # characters of a value in a sentence
 
@@ -37,15 +42,54 @@ class Understood(NamedTuple):
     unknown: Mapping[str, Any]
 
 
-def written(params: RenderParams) -> dict[str, Any]:
-    """Return what a row holds of `params`: what differs from the defaults."""
-    return params.model_dump(mode="json", exclude_defaults=True)
+def written(params: RenderParams, axes: tuple[Axis, ...] = (), seeds: SeedsOfCells = "same") -> dict[str, Any]:
+    """Return what a row holds of `params`: what differs from the defaults, and beside it the axes of a sweep."""
+    row = params.model_dump(mode="json", exclude_defaults=True)
+    return row | ({SWEEP: Sweep(axes=axes, seeds=seeds).model_dump(mode="json")} if axes else {})
+
+
+def spec(stored: object, changes: Mapping[int, object]) -> tuple[JobSpec, Mapping[str, Any]]:
+    """Return what this version understands of a job and of what these of its images change, by index; None: nothing.
+
+    Beside it, by dotted name, what it does not understand of the job or of any of these images.
+    """
+    params, unknown = understood(stored)
+    sweep = _sweep(stored)
+    known, read = {}, {}
+    for index, change in changes.items():
+        if _is_plain(stored, change):
+            continue
+        read[index], strange = image(stored, index, change)
+        known[index] = change if isinstance(change, Mapping) else {}
+        unknown = {**strange, **unknown}
+    axes, seeds = (sweep.axes, sweep.seeds) if sweep else ((), "same")
+    return JobSpec(params, axes, known, read, seeds), unknown
+
+
+def image(stored: object, index: int, changes: object) -> Understood:
+    """Return what this version understands of one image alone: of its job's row, and of what its own row changes."""
+    if isinstance(stored, Mapping) and not _is_plain(stored, changes):
+        with suppress(paths.PathError):
+            if isinstance(changes, Mapping | None):
+                return understood(put_changes(stored, changes or {}))
+        params, unknown = understood(stored)
+        return Understood(params.image(index), {**unknown, "changes": changes})
+    params, unknown = understood(stored)
+    return Understood(params.image(index), unknown)
+
+
+def _is_plain(stored: object, changes: object) -> bool:
+    """Return whether an image differs from the others of its job by its seed alone."""
+    return changes is None and not (isinstance(stored, Mapping) and SWEEP in stored)
 
 
 def understood(stored: object) -> Understood:
     """Return what this version understands of what a row holds."""
     if not isinstance(stored, Mapping):
         return Understood(RenderParams(), {"params": stored})
+    if SWEEP in stored:
+        params, unknown = understood({name: value for name, value in stored.items() if name != SWEEP})
+        return Understood(params, unknown if _sweep(stored) else {**unknown, SWEEP: stored[SWEEP]})
     try:
         params, unknown = RenderParams.model_validate(stored), {}
     except ValidationError as error:
@@ -68,6 +112,16 @@ def value_words(value: object) -> str:
     """Return a value that is not understood, for people: as JSON has it, cut to what a line can hold."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _sweep(stored: object) -> Sweep | None:
+    """Return the axes that a row holds; None: it has none, or they are those of a newer version."""
+    if not isinstance(stored, Mapping) or SWEEP not in stored:
+        return None
+    try:
+        return Sweep.model_validate(stored[SWEEP])
+    except ValidationError:
+        return None
 
 
 def _lost_groups(stored: Mapping[str, Any], params: RenderParams) -> dict[str, Any]:
@@ -100,14 +154,18 @@ def _of_pass(group: str, sampler: str, schedule: str) -> dict[str, str]:
 
 def _tags(params: RenderParams) -> dict[str, str]:
     """Return the tags that this version does not understand, or not in a negative prompt, by the prompt's name."""
-    prompts = params.of_kind("prompt")
-    return {name: f"<{tag.kind}:{tag.name}>" for name, prompt in prompts.items() for tag in _unknown_tags(name, prompt)}
+    return {
+        name: f"<{tag.kind}:{tag.name}>"
+        for name, prompt in params.of_kind("prompt").items()
+        for tag in _unknown_tags(prompt, is_negative=name.endswith("negative_prompt"))
+    }
 
 
-def _unknown_tags(name: str, prompt: str) -> tuple[Network, ...]:
+@lru_cache(4096)  # the images of a sweep have the same few prompts
+def _unknown_tags(prompt: str, *, is_negative: bool) -> tuple[Network, ...]:
     tags = networks(prompt)
     try:
-        known = () if name.endswith("negative_prompt") else used(prompt)
+        known = () if is_negative else used(prompt)
     except BadTag:
         return tags
     return () if known else tags

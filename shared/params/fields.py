@@ -39,7 +39,7 @@ MaskArea = Literal["whole picture", "only masked"]
 def _storable(text: str) -> str:
     if "\x00" in text:
         raise ValueError("holds a NUL character, which no text may hold")
-    if any(0xD800 <= ord(letter) < 0xE000 for letter in text):
+    if not text.isascii() and any(0xD800 <= ord(letter) < 0xE000 for letter in text):
         raise ValueError("holds half of a character (a lone surrogate)")
     return text
 
