@@ -12,7 +12,7 @@ $(foreach name,$(TYPED),$(eval override $(name) := $$(value $(name)))$(eval expo
 export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help render up doctor venv test nightly chaos lint docs judge lessons lock format clean
+.PHONY: help render up doctor venv test nightly chaos lint docs messages judge lessons lock format clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -57,6 +57,9 @@ lint: $(INSTALLED) ## Check style, types, import contracts and wording
 
 docs: $(INSTALLED) ## Write the tables of docs/parameters.md from the parameters' facts
 	PYTHONPATH=. $(VENV)/bin/python tools/parameter_docs.py
+
+messages: $(INSTALLED) ## Write what pages say into the catalogues of api/translations, to be translated there
+	PYTHONPATH=. $(VENV)/bin/python tools/messages.py
 
 judge: $(INSTALLED) ## Say what the demo checkpoint's pictures show of their prompts: some minutes
 	$(VENV)/bin/python -m tools.demo_checkpoint.judge --readme models/demo/README.md

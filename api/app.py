@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask_openapi3 import OpenAPI
 
-from api import metrics
+from api import languages, metrics
 from api.http import body, compression, problems
 from api.http.openapi import INFO, SECURITY
 from api.http.parameters import HashConverter, IdConverter
@@ -52,6 +52,7 @@ def create_app(settings: Settings) -> OpenAPI:
     body.init_app(app, settings)  # before anything reads one
     auth.init_app(app, services)
     problems.init_app(app)
+    languages.init_app(app)
     for api in (jobs, images, events, uploads, png_info, catalogue, workers, chores, prompts, controlnet, health):
         app.register_api(api.blueprint)
     for plain in (reference, metrics_routes):

@@ -1,0 +1,179 @@
+"""The languages of the pages: which one a request is answered in, and the texts, numbers and times of it.
+
+Texts stand in English in templates, scripts and code; `api/translations` holds a catalogue for every other language,
+and adding a language is adding such a file. A catalogue is read when the first page in its language is asked for.
+Programs get English: what is translated here goes into pages alone.
+"""
+
+from __future__ import annotations
+
+from collections import UserString
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cache
+from gettext import NullTranslations
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from flask import Flask, Response, g, has_request_context, request
+from markupsafe import Markup
+
+ENGLISH: Final = "en"
+COOKIE: Final = "language"
+FOLDER: Final = Path(__file__).parent / "translations"
+SCRIPTS: Final = "api/static/"
+_YEAR_SECONDS: Final = 365 * 86400
+
+
+def init_app(app: Flask) -> None:
+    """Give templates their texts, and keep the language that an address chooses (`?lang=zh`)."""
+    app.jinja_env.add_extension("jinja2.ext.i18n")
+    app.jinja_env.install_gettext_callables(_gettext, _ngettext, newstyle=True)  # type: ignore[attr-defined]
+    app.jinja_env.globals.update(
+        ngettext=_ngettext_in_template, language=language, other_languages=others, script_texts=script_texts
+    )
+    app.after_request(_keep)
+
+
+def _(text: str, /, **values: object) -> str:
+    """Return a text in the language of the request, its places `%(name)s` filled in; a percent sign is `%%`."""
+    return _gettext(text) % values
+
+
+def ngettext(singular: str, plural: str, num: int, /, **values: object) -> str:
+    """Return the text for so many, in the language of the request; `%(num)s` stands for the number."""
+    return _ngettext(singular, plural, num) % {"num": number(num), **values}
+
+
+def lazy(text: str) -> Lazy:
+    """Return a text that is made at import: it becomes a text in the language of the request when it is shown."""
+    return Lazy(text)
+
+
+class Lazy(UserString):
+    """A text in the language of the request that shows it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    @property
+    def data(self) -> str:  # type: ignore[override]
+        return _(self.text)
+
+
+@cache
+def offered() -> Mapping[str, str]:
+    """Return the names of the languages, each in itself, by code: the first line of a catalogue names its language."""
+    names = {ENGLISH: "English"}
+    for path in sorted(FOLDER.glob("*.po")):
+        with path.open(encoding="utf-8") as file:
+            names[path.stem] = file.readline().removeprefix("#").strip()
+    return names
+
+
+def language() -> str:
+    """Return the code of the language of the request: chosen now or before, else one that the browser asks for."""
+    if not has_request_context():
+        return ENGLISH
+    if "language" not in g:
+        g.language = _chosen() or request.cookies.get(COOKIE)
+        if g.language not in offered():
+            wanted = (tag.lower().partition("-")[0] for tag, quality in request.accept_languages if quality)
+            g.language = next((code for code in wanted if code in offered()), ENGLISH)
+    return str(g.language)
+
+
+def others() -> list[tuple[str, str, str]]:
+    """Return the languages that this page is not in: code, name, and the address of the page in it."""
+    kept = {name: value for name, value in request.args.items(multi=True) if name != "lang"}
+    path = "" if request.method in ("GET", "HEAD") else "/"  # an answer to a form has no address to come back to
+    here = language()
+    return [
+        (code, name, f"{path}?{urlencode({**kept, 'lang': code})}") for code, name in offered().items() if code != here
+    ]
+
+
+def number(value: float) -> str:
+    """Return a number as the language groups its digits."""
+    if language() == ENGLISH:
+        return f"{value:,}"
+    from babel.numbers import format_decimal  # noqa: PLC0415 - English needs nothing of it
+
+    return str(format_decimal(value, locale=language()))
+
+
+def moment(at: datetime) -> str:
+    """Return a time in UTC as the language writes it."""
+    if language() == ENGLISH:
+        return at.strftime("%d %b %Y, %H:%M UTC")
+    from babel.dates import format_date  # noqa: PLC0415 - English needs nothing of it
+
+    return f"{format_date(at, format='long', locale=language())} {at:%H:%M} UTC"
+
+
+def script_texts() -> dict[str, list[str]]:
+    """Return what scripts say in the language of the request, by the English: one text, or one for each plural form."""
+    return {} if language() == ENGLISH else _of_scripts(language())
+
+
+@cache
+def translations(code: str) -> NullTranslations:
+    """Return the texts of a language, read from its catalogue; English stands for itself."""
+    if code == ENGLISH:
+        return NullTranslations()
+    from babel.messages.mofile import write_mo  # noqa: PLC0415 - only a page in another language needs it
+    from babel.support import Translations  # noqa: PLC0415
+
+    compiled = BytesIO()
+    write_mo(compiled, catalogue(code))
+    compiled.seek(0)
+    texts: NullTranslations = Translations(compiled)
+    return texts
+
+
+@cache
+def catalogue(code: str) -> Any:  # noqa: ANN401 - Babel's own, which English does without
+    """Return the catalogue of a language other than English."""
+    from babel.messages.pofile import read_po  # noqa: PLC0415 - only a page in another language needs it
+
+    with (FOLDER / f"{code}.po").open("rb") as file:
+        return read_po(file, locale=code)
+
+
+@cache
+def _of_scripts(code: str) -> dict[str, list[str]]:
+    texts = {}
+    for message in catalogue(code):
+        if any(place.startswith(SCRIPTS) for place, _ in message.locations):
+            english, said = (message.id, message.string) if message.pluralizable else ([message.id], [message.string])
+            texts[english[0]] = list(said)
+    return texts
+
+
+def _gettext(text: str) -> str:
+    return translations(language()).gettext(text) if text else ""
+
+
+def _ngettext(singular: str, plural: str, num: int) -> str:
+    return translations(language()).ngettext(singular, plural, num)
+
+
+def _ngettext_in_template(singular: str, plural: str, num: int, /, **values: object) -> Markup:
+    return Markup(_ngettext(singular, plural, num)) % {"num": number(num), **values}  # noqa: S704 - of the catalogue
+
+
+def _chosen() -> str | None:
+    code = request.args.get("lang")
+    return code if code in offered() else None
+
+
+def _keep(answer: Response) -> Response:
+    """Keep the language that was chosen, and tell caches what a page hangs on."""
+    if answer.mimetype == "text/html":
+        answer.vary.update(("Accept-Language", "Cookie"))
+        answer.headers["Content-Language"] = language()
+        if code := _chosen():
+            answer.set_cookie(COOKIE, code, _YEAR_SECONDS, secure=request.is_secure, httponly=True, samesite="Lax")
+    return answer
