@@ -30,6 +30,7 @@ SECONDS: Final[Mapping[str, float]] = {
     "attempts": 6 * _HOUR,
     "litter": 24 * _HOUR,
     "history": 24 * _HOUR,
+    "outbox": 24 * _HOUR,
 }
 """How often each seldom chore is due; `worker/maintenance/tasks.py` says what each does."""
 

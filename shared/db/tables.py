@@ -277,6 +277,25 @@ class History(Base):
     detail: Mapped[str | None]
 
 
+class Outbox(Base):
+    """What has happened and is to be delivered (`shared.maintenance.outbox`). A trigger on jobs writes the rows."""
+
+    __tablename__ = "outbox"
+    __table_args__ = (
+        Index("ix_outbox_due", "due_at", "id", postgresql_where=text("delivered_at IS NULL")),
+        Index("ix_outbox_delivered_at", "delivered_at", postgresql_where=text("delivered_at IS NOT NULL")),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    at: Mapped[datetime]
+    kind: Mapped[str]  # shared.maintenance.outbox.EventKind
+    job_id: Mapped[int]  # of a job that may be gone
+    owner: Mapped[str]
+    tries: Mapped[int] = mapped_column(server_default=text("0"))  # how often it was taken
+    due_at: Mapped[datetime] = mapped_column(server_default=NOW)  # not taken before
+    delivered_at: Mapped[datetime | None]
+
+
 class BrowserSession(Base):
     """A signed-in browser. It holds a random id, and the row its digest."""
 

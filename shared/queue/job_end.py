@@ -2,6 +2,8 @@
 
 One statement can decide how the job ends because of the counts: it waits for the job's row and then reads them as the
 statements before it left them. The images themselves it would see as they were when it began.
+
+The end of a job is an event of the outbox (`shared.maintenance.outbox`): a trigger on the state writes its row.
 """
 
 from __future__ import annotations

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.db.states import FINAL, ImageState, JobState
-from shared.db.tables import History, Image, Job, Worker
+from shared.db.tables import History, Image, Job, Outbox, Worker
 from shared.maintenance.garbage import collect_attempts, collect_jobs
 from shared.media.storage import MARKER, Storage, key
 from shared.queue.history import Event
@@ -24,10 +25,12 @@ def unsettled(farm: Farm) -> list[str]:
         images = session.scalars(select(Image).where(Image.state.not_in(FINAL)).order_by(Image.id)).all()
         jobs = session.scalars(select(Job.id).where(Job.state == JobState.OPEN)).all()
         workers = session.scalars(select(Worker)).all()
+        events = session.execute(select(Outbox.id, Outbox.job_id).where(Outbox.delivered_at.is_(None))).all()
     live = farm.live_pids()
     told = [f"image {image.id} of job {image.job_id} is {image.state}, attempt {image.attempt}" for image in images]
     told += [f"job {job} is open" for job in jobs]
     told += [f"worker {row.id} ({row.name}) is dead, its row is there" for row in workers if row.pid not in live]
+    told += [f"event {event} of job {job} is not delivered" for event, job in events]
     pending = sum(asked.id is None for asked in farm.people.jobs)
     return told + ([f"{pending} submissions have no answer"] if pending else [])
 
@@ -43,6 +46,7 @@ def problems(farm: Farm) -> list[str]:
             *_of_jobs(session, farm.people.jobs),
             *_of_images(session, farm.people.jobs),
             *_of_history(session),
+            *_of_outbox(session),
             *_of_files(session, farm, storage),
         ]
     return found + list(_of_logs(farm))
@@ -117,6 +121,23 @@ def _of_history(session: Session) -> Iterator[str]:
         if attempts != list(range(1, image.attempt + 1)):
             yield f"image {image.id} is in attempt {image.attempt}; claimed were {attempts}"
     yield from (f"image {image} is not there, and was claimed or committed" for image in finished | claimed)
+
+
+def _of_outbox(session: Session) -> Iterator[str]:
+    """Yield what is wrong with the ends of jobs: one event for each, and no end that nobody can have made."""
+    ends: dict[int, list[datetime]] = defaultdict(list)
+    for event in session.scalars(select(Outbox)):
+        ends[event.job_id].append(event.at)
+        if event.tries < 1:
+            yield f"event {event.id} of job {event.job_id} is delivered, and nobody took it"
+    # A line of each image that was retried; the lines of one retry have one time.
+    retried = select(History.job_id, History.at).where(History.event == Event.RETRIED).distinct()
+    retries = Counter(job for job, _ in session.execute(retried))
+    for job in session.scalars(select(Job)):
+        at = ends.pop(job.id, [])
+        if at.count(job.ended_at) != 1 or len(set(at)) < len(at) or len(at) > 1 + retries[job.id]:
+            yield f"job {job.id} ended at {job.ended_at}, after {retries[job.id]} retries; its events are of {at}"
+    yield from (f"an event is of job {job}, which is not there" for job in ends)
 
 
 def _of_files(session: Session, farm: Farm, storage: Storage) -> Iterator[str]:

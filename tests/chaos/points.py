@@ -37,6 +37,8 @@ POINTS = (
     "mark_dead.committed",
     "reap.inside",  # a worker, which gives a silent one's images back
     "reap.committed",
+    "deliver.inside",  # an event is taken out of the outbox, and not delivered yet
+    "deliver.ended",  # delivered, and not marked as such
 )
 
 _ON_ITS_WAY_SECONDS = 0.002
@@ -110,6 +112,7 @@ def install(folder: Folder) -> None:
 
 
 def _install_in_worker(folder: Folder) -> None:
+    from shared.maintenance import outbox  # noqa: PLC0415
     from shared.media import synced_files  # noqa: PLC0415
     from shared.media.storage import Storage  # noqa: PLC0415
     from worker.progress.reporter import ImageProgress  # noqa: PLC0415
@@ -137,6 +140,14 @@ def _install_in_worker(folder: Folder) -> None:
 
     Storage.put, ImageProgress.step, os.fsync = put_and_pass, step_and_pass, pass_and_sync
     synced_files.write = write_unless_locked
+    _replace(outbox.hand_out, partial(_hand_out, folder))
+
+
+def _hand_out(folder: Folder, original: Callable[..., Any], *arguments: Any) -> Any:
+    folder.passed("deliver.inside")
+    answer = original(*arguments)
+    folder.passed("deliver.ended")
+    return answer
 
 
 def _transact(folder: Folder, move: _Move, original: Callable[..., Any], *arguments: Any) -> Any:

@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from shared.db import sessions as database
-from shared.db.tables import History, Image, Job
+from shared.db.tables import History, Image, Job, Outbox
 from shared.queue import reaper
 
 IMAGES = 900  # more than all of them end before the last kill
@@ -75,8 +75,10 @@ def test_every_image_succeeds_once_whoever_is_killed(sessions, job_factory, clai
     with sessions() as session:
         finished = Counter(session.scalars(select(History.image_id).where(History.event == "finished")))
         ended = session.execute(select(Job.state, Job.unfinished).where(Job.id.in_(jobs))).all()
+        events = Counter(session.scalars(select(Outbox.job_id)))
         given_back = session.scalar(select(func.count()).where(History.event == "given back"))
     assert set(finished.values()) == {1}
     assert len(finished) == IMAGES
     assert [tuple(job) for job in ended] == [("succeeded", 0)] * 3
+    assert events == dict.fromkeys(jobs, 1)
     assert given_back > 0, "no kill hit an image in flight: the test proves nothing"

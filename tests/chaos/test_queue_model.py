@@ -81,7 +81,11 @@ IMAGES = text("""
     FROM images
     ORDER BY id
 """)
-JOBS = text("SELECT id, state, unfinished, failed, cancelled, ended_at IS NOT NULL AS has_ended FROM jobs")
+JOBS = text("""
+    SELECT id, state, unfinished, failed, cancelled, ended_at IS NOT NULL AS has_ended,
+           (SELECT count(*) FROM outbox WHERE job_id = jobs.id AND at = ended_at) AS events
+    FROM jobs
+""")
 WORKERS = text("SELECT id, lease_until < now() AS is_late FROM workers")
 BLOCKED = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
 
@@ -93,7 +97,7 @@ class Queue(RuleBasedStateMachine):
         super().__init__()
         self.sessions, self.lanes, self.pool = sessions, lanes, pool
         self.hand = Farmhand(sessions)
-        self.hand.run(lambda session: session.execute(text("TRUNCATE jobs, images, workers, history CASCADE")))
+        self.hand.run(lambda session: session.execute(text("TRUNCATE jobs, images, workers, history, outbox CASCADE")))
         self.model = Model()
         self.claims: list[Claim] = []
         self.attempts: Counter[int] = Counter()
@@ -295,9 +299,10 @@ def answered(session: database.Session, act: Act) -> Any:
 
 def rows(model: Model) -> dict[str, Any]:
     """Return what the database should hold."""
+    ended = {job: not model.unfinished(job) for job in model.jobs}
     return {
         "images": {number: as_row(picture) for number, picture in model.pictures.items()},
-        "jobs": {job: (model.state(job), *model.counts(job), not model.unfinished(job)) for job in model.jobs},
+        "jobs": {job: (model.state(job), *model.counts(job), ended[job], int(ended[job])) for job in model.jobs},
         "workers": model.workers,
     }
 

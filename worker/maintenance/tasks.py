@@ -18,7 +18,7 @@ from shared.db.farm import FarmId
 from shared.db.locks import SECONDS
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import Worker
-from shared.maintenance import garbage, retention
+from shared.maintenance import garbage, outbox, retention
 from shared.maintenance.deadlines import run_due
 from shared.media import uploads
 from shared.media.storage import Storage
@@ -65,6 +65,7 @@ def table(settings: Settings) -> tuple[Chore, ...]:
     return (
         Chore("due", at_once, _run_due),
         Chore("reap", at_once, _reap),
+        Chore("deliver", at_once, deliver),
         *(Chore(name, seconds, _SELDOM[name]) for name, seconds in SECONDS.items()),
     )
 
@@ -81,6 +82,12 @@ def _reap(context: ChoreContext) -> Mapping[str, object]:
     is_on_time = context.clock_guard.seconds_on_time() >= lease_seconds
     reap = partial(reaper.reap, me_on_time=is_on_time, lease_seconds=lease_seconds)
     return {"declared dead": transact(context.sessions, reap)}
+
+
+def deliver(context: ChoreContext) -> Mapping[str, object]:
+    """Deliver what has happened to those who have something to do then."""
+    done = outbox.deliver(context.sessions, (), context.settings.lease_seconds)
+    return {"failed": done.failed}
 
 
 def _forget_queues(context: ChoreContext) -> Mapping[str, object]:
@@ -119,6 +126,10 @@ def _forget_history(context: ChoreContext) -> Mapping[str, object]:
     return {"lines": retention.forget_history(context.sessions, days)} if days else {}
 
 
+def _forget_outbox(context: ChoreContext) -> Mapping[str, object]:
+    return {"events": outbox.forget(context.sessions)}
+
+
 _SELDOM: Final[Mapping[str, RunChore]] = {
     "queues": _forget_queues,
     "jobs": _delete_jobs,
@@ -127,4 +138,5 @@ _SELDOM: Final[Mapping[str, RunChore]] = {
     "attempts": _collect_attempts,
     "litter": _tidy_storage,
     "history": _forget_history,
+    "outbox": _forget_outbox,
 }
