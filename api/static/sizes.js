@@ -9,6 +9,10 @@ export function startSizes(form) {
   let fitted = ""; // the size that was filled in here
   let turn = 0;
 
+  // A picture that is extended brings its size with it.
+  const isExtended = () =>
+    ["left", "right", "top", "bottom"].some((side) => Number(form.elements[`img2img.outpaint.${side}`].value));
+
   const typed = () => `${width.value} × ${height.value}`;
   function put(wide, high) {
     [width.value, height.value] = [wide, high];
@@ -43,6 +47,14 @@ export function startSizes(form) {
       own.hidden = true;
       return;
     }
+    if (isExtended()) {
+      if (width.value || height.value) put("", "");
+      [width.placeholder, height.placeholder] = ["", ""];
+      part("own").textContent = "the picture with its new sides";
+      part("fitted").textContent = "";
+      own.hidden = true;
+      return;
+    }
     const fit = await sizes(id).catch(() => undefined);
     if (!fit || mine !== turn) return;
     stand(fit.width, fit.height, "the picture’s proportions");
@@ -55,7 +67,8 @@ export function startSizes(form) {
     part("fitted").textContent = `The picture’s proportions${before}.`;
   }
 
-  form.addEventListener("change", (event) => { if ([checkpoint, form.elements["img2img.picture"]].includes(event.target)) follow(); });
+  const follows = ({ name = "" }) => ["checkpoint", "img2img.picture"].includes(name) || /outpaint\.(left|right|top|bottom)$/.test(name);
+  form.addEventListener("change", (event) => { if (follows(event.target)) follow(); });
   for (const box of [width, height]) box.addEventListener("input", () => { part("fitted").textContent = ""; });
   follow();
   return { follow };

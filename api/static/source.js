@@ -28,7 +28,7 @@ export function startSource(form, onPicture) {
     const hasPicture = kept.value !== "";
     const hasMask = easel.isOpen || masked.value !== "";
     part("stage").hidden = part("kept").hidden = !hasPicture;
-    part("masking").hidden = !hasPicture || !kept.checked;
+    part("masking").hidden = part("outpainting").hidden = !hasPicture || !kept.checked;
     part("masked").hidden = part("mask-options").hidden = !hasMask;
     draw.hidden = easel.isOpen;
     part("asks").textContent = hasPicture ? "Another picture" : "Source picture";

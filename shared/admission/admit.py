@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from shared.admission import backlog, no_effect, prompts, ranges, scheduling, sizes, sources, upscaling
+from shared.admission import backlog, no_effect, outpainting, prompts, ranges, scheduling, sizes, sources, upscaling
 from shared.admission.named_models import NamedModels
 from shared.admission.parse import JobRequest, refused
 from shared.media import uploads
@@ -56,6 +56,7 @@ def admit(session: Session, request: JobRequest, catalogue: Catalogue) -> Admiss
     problems = [
         *request.problems,
         *named.problems,
+        *outpainting.impossible(request.params, source, limits),
         *ranges.beyond(params, limits),
         *sources.missing(session, request),
         *uploads.without_room(session, owner, request.pictures, limits),

@@ -58,7 +58,7 @@ def impossible(unit: ControlUnit, params: RenderParams, at: str) -> Iterator[Fie
     """Yield what is wrong with the options of a control net, whatever its file."""
     if unit.picture is None and params.img2img is None:
         yield FieldError(f"{at}.picture", "is missing: img2img has no picture that it could follow", PICTURE)
-    if unit.preprocessor == "inpaint" and (params.img2img is None or params.img2img.mask is None):
+    if unit.preprocessor == "inpaint" and (params.img2img is None or params.img2img.repaints is None):
         others = choices([name for name in PREPROCESSORS if name != "inpaint"])
         yield FieldError(
             f"{at}.preprocessor", "hides what img2img.mask masks, and there is no mask", f"a mask, or {others}"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy.orm import Session
 
-from shared.admission import control_nets, ranges, sizes, sources
+from shared.admission import control_nets, outpainting, ranges, sizes, sources
 from shared.admission.parse import JobRequest, refused
 from shared.errors import FieldError
 from shared.models.catalogue import Catalogue
@@ -37,11 +37,13 @@ def admitted(session: Session, request: JobRequest, number: int) -> ControlPrevi
     params, at = request.params, f"controlnet.{number}"
     if number >= len(params.controlnet):
         raise refused([*request.problems, FieldError(at, "is missing", "a ControlNet with a picture")])
-    size = _size(session, request)
+    source = sizes.of_source(session, request)
+    size = _size(session, request, source)
     complete = params.model_copy(update={"width": size[0], "height": size[1]})
     problems: list[FieldError] = [
         *request.problems,
         *control_nets.impossible(params.controlnet[number], params, at),
+        *outpainting.impossible(params, source, request.limits),
         *ranges.beyond(complete, request.limits),
         *sources.missing(session, request),
     ]
@@ -50,13 +52,13 @@ def admitted(session: Session, request: JobRequest, number: int) -> ControlPrevi
     return ControlPreview(params.controlnet[number], size, dict(_pictures(params, number)))
 
 
-def _size(session: Session, request: JobRequest) -> sizes.Size:
+def _size(session: Session, request: JobRequest, source: sizes.Size | None) -> sizes.Size:
     """Return the size of the job's first pass; the catalogue is asked only if the request does not say it."""
     params, limits = request.params, request.limits
     if params.width and params.height:
         return params.width, params.height
     checkpoint = Catalogue.read(session, "checkpoint").resolve(params.checkpoint, first=limits.first_checkpoint)
-    return sizes.resolved(params, sizes.of_source(session, request), sizes.native(checkpoint), limits)
+    return sizes.resolved(params, source, sizes.native(checkpoint), limits)
 
 
 def _pictures(params: RenderParams, number: int) -> Iterator[tuple[str, str]]:
@@ -66,8 +68,9 @@ def _pictures(params: RenderParams, number: int) -> Iterator[tuple[str, str]]:
         yield "control", f"controlnet.{number}.picture"
     if over is None:
         return
-    is_masked = over.mask is not None and (unit.preprocessor == "inpaint" or over.mask.area == "only masked")
+    how = over.repaints
+    is_masked = how is not None and (unit.preprocessor == "inpaint" or how.area == "only masked")
     if unit.picture is None or is_masked:
         yield "source", SOURCE
-    if is_masked:
+    if is_masked and over.mask is not None:
         yield "mask", MASK

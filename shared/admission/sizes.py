@@ -12,6 +12,7 @@ from shared.media import uploads
 from shared.models.catalogue import Entry
 from shared.params.fields import SOURCE
 from shared.params.geometry import CELL, in_proportion
+from shared.params.img2img import Outpaint
 from shared.params.render import RenderParams
 from shared.settings import Limits
 
@@ -38,9 +39,12 @@ def of_source(session: Session, request: JobRequest) -> Size | None:
 def resolved(params: RenderParams, source: Size | None, native: int, limits: Limits) -> Size:
     """Return width and height; a side of 0 is chosen by the native size of the checkpoint, within the limits.
 
-    With a source its proportions are kept, at the area of the native square, or at the one side that was given.
+    With a source its proportions are kept, at the area of the native square, or at the one side that was given. One
+    that is extended keeps its own pixels, if that is within the limits.
     """
     width, height = params.width, params.height
+    if source and (how := outpaint(params)) and not is_beyond(extended(source, how), limits):
+        return extended(source, how)
     if width and height:
         return width, height
     if not (width or height):
@@ -55,6 +59,29 @@ def own(source: Size | None, native: int, limits: Limits) -> Size:
     return _fitting(source or (native, native), native * native, limits)
 
 
+def outpaint(params: RenderParams) -> Outpaint | None:
+    """Return how the source of `params` is extended; None if it is not."""
+    how = params.img2img.outpaint if params.img2img else None
+    return how if how and how.extends else None
+
+
+def extended(source: Size, how: Outpaint) -> Size:
+    """Return the size of a source with its new sides, in whole latent cells."""
+    width, height = source[0] + how.left + how.right, source[1] + how.top + how.bottom
+    return -(-width // CELL) * CELL, -(-height // CELL) * CELL
+
+
+def is_beyond(size: Size, limits: Limits) -> bool:
+    """Return whether a size passes the farm's limits."""
+    return min(size) < limits.min_size or max(size) > limits.max_size or size[0] * size[1] > limits.max_pixels
+
+
+def within(limits: Limits) -> str:
+    """Return in words which sizes a farm renders."""
+    bounds = f"sides of {limits.min_size} to {limits.max_size} pixels"
+    return f"{bounds} and an area of at most {limits.max_pixels:,}"
+
+
 def nearest(source: Size, limits: Limits) -> Size:
     """Return the size that can be rendered and is nearest to that of `source`."""
     return _fitting(source, source[0] * source[1], limits)
@@ -67,10 +94,12 @@ def explanation(params: RenderParams, size: Size, source: Size | None, native: i
     shown, free = f"{size[0]} × {size[1]}", resolved(params, source, native, _NO_LIMITS)
     if free != size:
         what = "the checkpoint’s own size" if source is None else f"the source picture ({source[0]} × {source[1]})"
-        bounds = f"sides of {limits.min_size} to {limits.max_size} pixels and an area of at most {limits.max_pixels:,}"
-        return f"Rendered at {shown}: {what} would come to {free[0]} × {free[1]}, and pictures here have {bounds}."
+        came_to = f"{what} would come to {free[0]} × {free[1]}"
+        return f"Rendered at {shown}: {came_to}, and pictures here have {within(limits)}."
     if source is None:
         return None
+    if outpaint(params):
+        return f"Rendered at {shown}: the source picture ({source[0]} × {source[1]}) with its new sides."
     where = "at the side that was given" if params.width or params.height else "at the checkpoint’s own size"
     return f"Rendered at {shown}: the proportions of the source picture ({source[0]} × {source[1]}) {where}."
 

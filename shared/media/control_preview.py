@@ -70,9 +70,11 @@ def _view(question: ControlQuestion) -> View | None:
     if source is None or over is None:
         return None
     pixels, given = arrays.flattened(source), _opened(question, "mask")
-    mask = None
-    if given is not None and over.mask is not None:
-        mask = framing.strength(pixels, arrays.mask(given), over.mask, softened)
+    mask = None if given is None else arrays.mask(given)
+    if over.outpaint.extends:
+        pixels, mask = framing.extended(pixels, *question.size, over.outpaint)
+    if mask is not None and over.repaints is not None:
+        mask = framing.strength(pixels, mask, over.repaints, softened)
     return framing.view(pixels, mask, *question.size, over)
 
 

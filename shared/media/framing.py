@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from shared.errors import RenderError
 from shared.media.arrays import OPAQUE, Mask, Pixels, resized, rounded
 from shared.params.controlnet import ControlUnit
-from shared.params.img2img import Img2Img
+from shared.params.geometry import CELL
+from shared.params.img2img import Img2Img, Outpaint
 from shared.params.img2img import Mask as MaskOptions
 
 Size = tuple[int, int]  # width and height, pixels
@@ -55,10 +56,43 @@ def strength(source: Pixels, mask: Mask, how: MaskOptions, blurred: Callable[[Ma
     return soft if soft.any() else None
 
 
+def extended(source: Pixels, width: int, height: int, how: Outpaint) -> tuple[Pixels, Mask]:
+    """Return `source` on a canvas of this size, and a sharp mask over what is to be painted: all that is new, and half
+    of the feather.
+
+    The canvas may be up to seven pixels wider and higher than the picture with its new sides, so that both are whole
+    latent cells. These go to a side that is extended, else to the right or the bottom, which then counts as one.
+    Raises RenderError if the picture does not fit, or nothing of it would be left.
+    """
+    over_x = width - source.shape[1] - how.left - how.right
+    over_y = height - source.shape[0] - how.top - how.bottom
+    if not (0 <= over_x < CELL and 0 <= over_y < CELL):
+        raise RenderError(f"the picture to extend does not fit into {width}x{height}")
+    left, top = how.left, how.top
+    left += over_x if left and not how.right else 0
+    top += over_y if top and not how.bottom else 0
+    right, bottom = width - source.shape[1] - left, height - source.shape[0] - top
+    mode: Literal["edge", "symmetric"] = "symmetric" if how.content == "mirror" else "edge"
+    pixels = np.pad(source, ((top, bottom), (left, right), (0, 0)), mode=mode)
+    seam = how.feather // 2
+    kept = Box(
+        left + seam * bool(left),
+        top + seam * bool(top),
+        width - right - seam * bool(right),
+        height - bottom - seam * bool(bottom),
+    )
+    if min(kept.size) <= 0:
+        raise RenderError(f"a feather of {how.feather} leaves nothing of the picture to extend")
+    mask = np.full((height, width), OPAQUE, np.uint8)
+    kept.of(mask)[...] = 0
+    return pixels, mask
+
+
 def view(source: Pixels, mask: Mask | None, width: int, height: int, options: Img2Img) -> View:
     """Return what a render of this size shows of `source`; `mask` is of its size, and blurred."""
-    if mask is not None and options.mask is not None and options.mask.area == "only masked":
-        box = frame(mask, width, height, options.mask.padding) or _whole(source)
+    how = options.repaints
+    if mask is not None and how is not None and how.area == "only masked":
+        box = frame(mask, width, height, how.padding) or _whole(source)
         shown, fitted = (resized(box.of(each), width, height, "fill") for each in (source, mask))
         return View(shown, fitted, box, (source.shape[1], source.shape[0]))
     shown = resized(source, width, height, options.resize_mode)

@@ -50,6 +50,8 @@ IMG2IMG: Final = Group(
             *("picture", "denoising", "resize_mode", "extra_noise", "noise_multiplier", "exact_steps"),
             *("color_correction", "mask.picture", "mask.content", "mask.area", "mask.padding", "mask.blur"),
             *("mask.weight", "mask.soft", "mask.invert"),
+            *("outpaint.left", "outpaint.right", "outpaint.top", "outpaint.bottom"),
+            *("outpaint.feather", "outpaint.content"),
         )
     ),
 )

@@ -34,6 +34,7 @@ FileFormat = Literal["png", "jpeg", "webp"]
 ResizeMode = Literal["resize", "crop", "fill", "latent"]
 MaskedContent = Literal["fill", "original", "latent noise", "latent nothing"]
 MaskArea = Literal["whole picture", "only masked"]
+NewContent = Literal["fill", "edge", "mirror", "latent noise"]
 
 
 def _storable(text: str) -> str:
@@ -59,6 +60,7 @@ FaceRestorerName = Annotated[Text, Takes("face-restorer")]
 SourcePicture = Annotated[Text, Takes("picture")]
 Seed = Annotated[int, Field(ge=RANDOM_SEED, le=MAX_SEED), Takes("seed")]
 Side = Annotated[int, Field(ge=0, multiple_of=8), Takes(least="min_size", most="max_size")]  # pixels
+Extension = Annotated[int, Field(ge=0, le=2048, multiple_of=8)]  # pixels
 Share = Annotated[float, Field(ge=0, le=1)]
 ActsAfter = Annotated[Share, Fact("Share of the steps after which it begins", slider=OF_ONE)]
 ActsUntil = Annotated[Share, Fact("Share of the steps after which it ends", slider=OF_ONE)]

@@ -5,7 +5,7 @@ The order of the fields stays as it is, because the digest of an idempotency key
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import Field
 
@@ -13,14 +13,25 @@ from shared.params.codecs import choice
 from shared.params.facts import Fact, Key, Option
 from shared.params.fields import (
     OF_ONE,
+    Extension,
     MaskArea,
     MaskedContent,
+    NewContent,
     Parameters,
     Positive,
     ResizeMode,
     Share,
     SourcePicture,
 )
+
+_EXTENSION: Final = (0, 512, 8)  # the slider of a side
+_FEATHERS_A_BLUR: Final = 5  # the Gaussian is cut off at two and a half deviations on either side
+_STARTS_FROM: Final[dict[NewContent, MaskedContent]] = {
+    "fill": "fill",
+    "edge": "original",
+    "mirror": "original",
+    "latent noise": "latent noise",
+}
 
 
 class Mask(Parameters):
@@ -105,6 +116,86 @@ class Mask(Parameters):
     ] = False
 
 
+class Outpaint(Parameters):
+    """How far the source picture is extended at each side, and how the new part is painted; all 0: not at all."""
+
+    left: Annotated[
+        Extension,
+        Fact(
+            "Pixels to add at the left, painted anew",
+            label="Outpaint left",
+            slider=_EXTENSION,
+            option=Option("--outpaint-left"),
+            keys=(Key("Outpaint left"),),
+        ),
+    ] = 0
+    right: Annotated[
+        Extension,
+        Fact(
+            "Pixels to add at the right, painted anew",
+            label="Outpaint right",
+            slider=_EXTENSION,
+            option=Option("--outpaint-right"),
+            keys=(Key("Outpaint right"),),
+        ),
+    ] = 0
+    top: Annotated[
+        Extension,
+        Fact(
+            "Pixels to add at the top, painted anew",
+            label="Outpaint top",
+            slider=_EXTENSION,
+            option=Option("--outpaint-top"),
+            keys=(Key("Outpaint top"),),
+        ),
+    ] = 0
+    bottom: Annotated[
+        Extension,
+        Fact(
+            "Pixels to add at the bottom, painted anew",
+            label="Outpaint bottom",
+            slider=_EXTENSION,
+            option=Option("--outpaint-bottom"),
+            keys=(Key("Outpaint bottom"),),
+        ),
+    ] = 0
+    feather: Annotated[
+        int,
+        Field(ge=0, le=256),
+        Fact(
+            "How many pixels of the picture's own are repainted along a new side, ever less, so that no seam shows",
+            label="Outpaint feather",
+            slider=(0, 128, 1),
+            option=Option("--outpaint-feather"),
+            keys=(Key("Outpaint feather"),),
+        ),
+    ] = 32
+    content: Annotated[
+        NewContent,
+        Fact(
+            "What the new part starts from",
+            label="Outpaint content",
+            labels={
+                "fill": "Blurred colours around it",
+                "edge": "The edge, drawn out",
+                "mirror": "The picture, mirrored",
+                "latent noise": "Noise",
+            },
+            option=Option("--outpaint-content"),
+            keys=(Key("Outpaint content"),),
+        ),
+    ] = "fill"
+
+    @property
+    def extends(self) -> bool:
+        """Whether any side is extended."""
+        return any((self.left, self.right, self.top, self.bottom))
+
+    def as_mask(self, picture: SourcePicture) -> Mask:
+        """Return the options of inpainting that paint the new part, `picture` being the sharp mask over it."""
+        return Mask(picture=picture, blur=self.feather / _FEATHERS_A_BLUR, content=_STARTS_FROM[self.content])
+
+
 class Img2Img(Parameters):
     """A picture to start from instead of noise alone."""
 
@@ -161,3 +252,9 @@ class Img2Img(Parameters):
         Fact("Give the result the source's colours", label="Colour correction", keys=(Key("Color correction"),)),
     ] = False
     mask: Annotated[Mask | None, Fact("Inpainting: which part is repainted")] = None
+    outpaint: Annotated[Outpaint, Fact("Outpainting: how far the picture is extended at each side")] = Outpaint()
+
+    @property
+    def repaints(self) -> Mask | None:
+        """How a part alone is painted: what a mask covers, or what is new around the picture; None: all is."""
+        return self.outpaint.as_mask(self.picture) if self.outpaint.extends else self.mask

@@ -12,7 +12,7 @@ from api.pages.parameter_table import parameter_table, sides
 from shared.params.faces import Faces
 from shared.params.facts import EVERYDAY
 from shared.params.groups import Guidance, Hires, Noise, Refiner, Sampling
-from shared.params.img2img import Img2Img, Mask
+from shared.params.img2img import Img2Img, Mask, Outpaint
 from shared.params.render import RenderParams
 from shared.params.size_conditioning import Crop, OriginalSize, TargetSize
 
@@ -85,6 +85,7 @@ EVERYTHING = RenderParams(
             weight=0.5,
             soft=True,
         ),
+        outpaint=Outpaint(left=8, right=16, top=24, bottom=32, feather=8, content="edge"),
     ),
     original_size=OriginalSize(width=1500, height=1001),
     crop=Crop(left=12, top=34),

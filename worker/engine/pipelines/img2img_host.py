@@ -33,17 +33,19 @@ def prepared(params: RenderParams, options: Img2Img, kit: Kit) -> Canvas:
     """
     if kit.source is None:
         raise RenderError("the picture to start from is missing")
-    how = options.mask
-    mask = _mask(kit.source, kit.mask, how) if how else None
-    view = framing.view(kit.source, mask, params.width, params.height, options)
+    source, sharp, how = kit.source, kit.mask, options.repaints
+    if options.outpaint.extends:
+        source, sharp = framing.extended(source, params.width, params.height, options.outpaint)
+    mask = _mask(source, sharp, how) if how else None
+    view = framing.view(source, mask, params.width, params.height, options)
     seen = view.shown, view.mask, view.box, view.size
     if how is not None and view.mask is not None and how.area == "only masked":
-        return Canvas(*seen, _filled(view.shown, view.mask, how), kit.source, mask)
+        return Canvas(*seen, _filled(view.shown, view.mask, how), source, mask)
     start = view.shown
     if options.resize_mode == "latent":  # the source at its own size in whole latent cells
         cell = kit.weights.latent.cell
-        width, height = (max(1, side // cell) * cell for side in (kit.source.shape[1], kit.source.shape[0]))
-        start = resized(kit.source, width, height)
+        width, height = (max(1, side // cell) * cell for side in (source.shape[1], source.shape[0]))
+        start = resized(source, width, height)
     if how is None or view.mask is None:
         return Canvas(*seen, start, view.shown, None)
     start = _filled(start, resized(view.mask, start.shape[1], start.shape[0]), how)

@@ -48,7 +48,7 @@ def image_to_image(params: RenderParams, options: Img2Img, kit: Kit) -> Asks[Pic
     source = yield Work(partial(img2img_host.prepared, params, options, kit))
     this_pass: Pass = yield Work(partial(planned, params, kit.weights, kit.refiner, adapters=kit.adapters, steps=steps))
     draws = yield from drawn(this_pass)
-    start = yield from img2img.scene(source, this_pass, draws.first, options.mask)
+    start = yield from img2img.scene(source, this_pass, draws.first, options.repaints)
     model = yield from modelled(this_pass, start.view, (yield from steering(this_pass, kit, source)))
     noise = draws.first * options.noise_multiplier
     x = noised(start.latent, noise, this_pass, extra=options.extra_noise)
