@@ -54,7 +54,7 @@ def create_app(settings: Settings) -> OpenAPI:
     problems.init_app(app)
     languages.init_app(app)
     for api in (jobs, images, events, uploads, png_info, catalogue, workers, chores, prompts, controlnet, health):
-        app.register_api(api.blueprint)
+        app.register_blueprint(api.blueprint)  # its part of the document is made when that is asked for
     for plain in (reference, metrics_routes):
         app.register_blueprint(plain.blueprint)
     site.init_app(app)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from threading import Lock
 from typing import Any, Final
 
 from flask_openapi3 import APIBlueprint, Info, OpenAPI, Tag
 from flask_openapi3.models import Schema
-from flask_openapi3.types import ResponseDict, SecuritySchemesDict
+from flask_openapi3.types import ParametersTuple, ResponseDict, SecuritySchemesDict
+from flask_openapi3.utils import parse_parameters
 from pydantic import BaseModel
 
 from api.http.parameters import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
@@ -21,6 +25,7 @@ from shared.settings import Limits
 
 Document = dict[str, Any]
 
+_DESCRIBING: Final = Lock()  # sections are shared by all applications of a process
 _PROBLEM: Final = {"$ref": f"#/components/schemas/{Problem.__name__}"}
 _NEW_JOB: Final = "NewJob"
 _PROMPT: Final = "Prompt"
@@ -51,12 +56,35 @@ def problem(description: str) -> Document:
     return {"description": description, "content": {PROBLEM_JSON: {"schema": _PROBLEM}}}
 
 
-def section(tag: str, module: str, prefix: str = "", name: str = "") -> APIBlueprint:
+class Section(APIBlueprint):
+    """Routes under one heading. What they take and answer is described only when the document is asked for.
+
+    To make the schemas of all routes takes a quarter of the time in which the API would start.
+    """
+
+    def __init__(self, name: str, module: str, prefix: str, **known: Any) -> None:  # noqa: ANN401 - as its base's
+        super().__init__(name, module, url_prefix=prefix, **known)
+        self._undescribed: list[Callable[[], object]] = []
+
+    def _collect_openapi_info(self, rule: str, func: Callable[..., Any], **known: Any) -> ParametersTuple:  # noqa: ANN401
+        self._undescribed.append(partial(super()._collect_openapi_info, rule, func, **known))
+        return parse_parameters(func, doc_ui=False)
+
+    def describe_in(self, app: OpenAPI) -> None:
+        """Write the routes into the document of `app`, which is made of them afterwards."""
+        while self._undescribed:
+            self._undescribed.pop(0)()
+        app.tags += [tag for tag in self.tags if tag not in app.tags]
+        app.paths |= self.paths
+        app.components_schemas |= self.components_schemas
+
+
+def section(tag: str, module: str, prefix: str = "", name: str = "") -> Section:
     """Return the blueprint of routes under one heading, with the errors that every route may have."""
-    return APIBlueprint(
+    return Section(
         name or tag,
         module,
-        url_prefix=prefix,
+        prefix,
         abp_tags=[Tag(name=tag)],
         abp_responses=EVERYWHERE,
         abp_security=[{"bearer": []}, {"header": []}, {}],  # the last: a farm without keys
@@ -143,21 +171,29 @@ LOOK: Final[Document] = {
 
 def describe(app: OpenAPI, limits: Limits) -> Document:
     """Return the OpenAPI document of `app`, made once from routes, docstrings and the farm's limits."""
-    if not app.spec_json:
-        schema = RenderParams.model_json_schema(ref_template="#/components/schemas/{model}")
-        _bound(schema, limits)
-        for name, group in schema.pop("$defs").items():
-            app.components_schemas[name] = Schema(**group)
-        properties = schema["properties"] | Scheduling.model_json_schema()["properties"]
-        for title, names in _PARTS.items():
-            part = {name: properties[name] for name in names}
-            app.components_schemas[title] = Schema(type="object", title=title, properties=part)
-        app.components_schemas[_NEW_JOB] = Schema(**schema | {"title": _NEW_JOB, "properties": properties})
-        for path in app.api_doc["paths"].values():
-            for operation in path.values():
-                _unwrap(operation)
+    with _DESCRIBING:
+        if not app.spec_json:
+            _describe(app, limits)
     document: Document = app.api_doc
     return document
+
+
+def _describe(app: OpenAPI, limits: Limits) -> None:
+    for described in app.blueprints.values():
+        if isinstance(described, Section):
+            described.describe_in(app)
+    schema = RenderParams.model_json_schema(ref_template="#/components/schemas/{model}")
+    _bound(schema, limits)
+    for name, group in schema.pop("$defs").items():
+        app.components_schemas[name] = Schema(**group)
+    properties = schema["properties"] | Scheduling.model_json_schema()["properties"]
+    for title, names in _PARTS.items():
+        part = {name: properties[name] for name in names}
+        app.components_schemas[title] = Schema(type="object", title=title, properties=part)
+    app.components_schemas[_NEW_JOB] = Schema(**schema | {"title": _NEW_JOB, "properties": properties})
+    for path in app.api_doc["paths"].values():
+        for operation in path.values():
+            _unwrap(operation)
 
 
 def _bound(schema: Document, limits: Limits) -> None:

@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 from flask import Flask
+from flask_openapi3 import OpenAPI
+from pydantic import BaseModel
 
+from api.http.openapi import answers, describe, section
 from shared.params.render import RenderParams
 from shared.params.scheduling import Scheduling
 from shared.params.table import parameters
+from shared.settings import Limits
 
 MODELS = {
     "": "NewJob", "sampling": "Sampling", "guidance": "Guidance", "noise": "Noise", "refiner": "Refiner",
@@ -131,3 +135,25 @@ def test_what_a_body_and_a_header_are_refused_for_is_told(document):
     assert not re.fullmatch(key["schema"]["pattern"], "a b")
     assert {"400", "413", "415"} <= document["paths"]["/api/v1/tokens"]["post"]["responses"].keys()
     assert "304" in document["paths"]["/api/v1/jobs/{job_id}"]["get"]["responses"]
+
+
+def test_schemas_are_made_when_the_document_is_asked_for_and_not_while_the_api_starts():
+    made = []
+
+    class Body(BaseModel):
+        @classmethod
+        def model_json_schema(cls, **named: Any) -> dict[str, Any]:
+            made.append(named["mode"])
+            return super().model_json_schema(**named)
+
+    blueprint = section("things", __name__, "/things")
+    blueprint.get("/<int:number>", responses=answers(Body, 200))(lambda: "")
+    app = OpenAPI("things", doc_ui=False)
+    app.register_blueprint(blueprint)
+    assert made == []
+    document = describe(app, Limits())
+    assert describe(app, Limits()) is document
+    assert made == ["serialization"]
+    assert document["tags"] == [{"name": "things"}]
+    assert "200" in document["paths"]["/things/{number}"]["get"]["responses"]
+    assert "Body" in document["components"]["schemas"]
