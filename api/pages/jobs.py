@@ -61,11 +61,11 @@ def job(job_id: int) -> str:
     pages = Pages(min(number("page") or 1, total), total)
     first = (pages.number - 1) * IMAGES_OF_A_PAGE
     images = body.images[first : first + IMAGES_OF_A_PAGE]
-    first_image = body.params.image(0)
+    first_image = body.spec.image(images[0].index)
     if first_image.upscale:
         text = first_image.upscale.pictures[0].parameters
     else:
-        text = writer.text(first_image, version=version(), hashes=body.hashes)
+        text = writer.text(first_image, version=version(), hashes=images[0].hashes)
     table = parameter_table(body.params, body.not_understood)
     return render_template(
         "job.html",

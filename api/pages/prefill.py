@@ -48,7 +48,7 @@ def of_job(job: JobBody) -> Origin:
 
 def of_image(job: JobBody, index: int, to: str, source: str | None) -> Origin:
     """Return the parameters of one image, changed for what the picture, the upload `source`, is sent on `to`."""
-    params = job.params.image(index)
+    params = job.spec.image(index)
     given = typed(params.model_dump())
     if to in START_FROM and source:
         given = typed(_started_from(params).model_dump())

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, PrivateAttr
 
 from shared.db.states import FINAL, ImageState
 from shared.messaging.events import Progress
 from shared.params.fields import MASK, SOURCE, FileFormat
+from shared.params.job_spec import Axis, JobSpec
 from shared.params.render import RenderParams
 from shared.queue.explain import Cause, Waiting
 from shared.queue.missing_files import MissingFile
@@ -91,6 +92,12 @@ class ImageBody(BaseModel):
     seconds: float | None = Field(description="Seconds from its start to its end.")
     bytes: int | None = Field(description="Size of the picture's file.")
     has_preview: bool = Field(default=False, description="Whether it runs and has a preview.")
+    cell: list[int] = Field(default=[], description="Of a sweep: its place on each axis, from 0.")
+    titles: list[str] = Field(default=[], description="Of a sweep: the titles of its values, an axis each.")
+    changes: dict[str, Any] | None = Field(
+        default=None, description="Of a sweep: what it changes of the job's parameters, by dotted name."
+    )
+    hashes: dict[str, str] = Field(default={}, exclude=True)  # as JobBody.hashes, of its own files
     links: ImageLinks
 
     @classmethod
@@ -99,7 +106,8 @@ class ImageBody(BaseModel):
         running = image.state == ImageState.RUNNING
         latest = live.progress.get(image.index)
         now = latest if latest is not None and running and latest.attempt == image.attempt else None
-        steps = now.steps if now else 0 if job.params.upscale else job.params.steps
+        params = job.params if image.changes is None else job.spec.image(image.index)
+        steps = now.steps if now else 0 if params.upscale else params.steps
         step = steps if image.state == ImageState.SUCCEEDED else now.step if now else 0
         return cls(
             index=image.index,
@@ -119,7 +127,11 @@ class ImageBody(BaseModel):
             seconds=_seconds(image.started_at, image.ended_at),
             bytes=image.bytes,
             has_preview=running and image.index in live.previews,
-            links=_image_links(job, image),
+            cell=list(job.spec.cell(image.index)),
+            titles=list(job.spec.titles(image.index)),
+            changes=None if image.changes is None else dict(image.changes),
+            hashes=dict(image.hashes),
+            links=_image_links(job, image, params),
         )
 
 
@@ -205,8 +217,24 @@ class WaitingBody(BaseModel):
         )
 
 
+class AxisBody(BaseModel):
+    """One way in which the images of a sweep differ."""
+
+    field: str = Field(description="The dotted name of a parameter, or of an axis that varies several.")
+    label: str = Field(description="What people call it.")
+    of: str = Field(description="What of it varies, where its field does not say: a LoRA, the words that are replaced.")
+    values: list[str] = Field(description="The titles of its values, in the order of the images' places.")
+
+    @classmethod
+    def from_axis(cls, axis: Axis) -> Self:
+        """Return the body of `axis`."""
+        return cls(field=axis.field, label=axis.label, of=axis.of, values=[value.title for value in axis.values])
+
+
 class JobBody(BaseModel):
     """A job with its images."""
+
+    _spec: JobSpec = PrivateAttr()
 
     id: int
     owner: str
@@ -214,6 +242,9 @@ class JobBody(BaseModel):
     params: RenderParams
     not_understood: dict[str, Any] = Field(
         description="Parameters that only a newer version of the farm knows, by dotted name; `params` has the default."
+    )
+    axes: list[AxisBody] = Field(
+        default=[], description="Of a sweep: how its images differ; the last axis varies fastest."
     )
     hashes: dict[str, str] = Field(
         default={}, description="Of the files that tags of its prompts name, such as `lora:ink`, as pictures hold them."
@@ -240,18 +271,24 @@ class JobBody(BaseModel):
         """True when every image has ended."""
         return self.state in FINAL
 
+    @property
+    def spec(self) -> JobSpec:
+        """The parameters of each of its `images`."""
+        return self._spec
+
     @classmethod
     def from_view(
         cls, job: JobView, live: Live = NOTHING_LIVE, waiting: Waiting | None = None, notes: Iterable[str] = ()
     ) -> Self:
         """Return the body of `job`, with the progress of its images and why it waits."""
         images = [ImageBody.from_view(image, live, job) for image in job.images]
-        return cls(
+        body = cls(
             id=job.id,
             owner=job.owner,
             state=job.state.value,
             params=job.params,
             not_understood=dict(job.unknown),
+            axes=[AxisBody.from_axis(axis) for axis in job.axes],
             hashes=dict(job.hashes),
             created_at=job.created_at,
             expires_at=job.expires_at,
@@ -268,6 +305,8 @@ class JobBody(BaseModel):
             timings=_timings(job),
             links=JobLinks.from_job(job.id, job.params),
         )
+        body._spec = job.spec
+        return body
 
 
 def _progress(job: JobView, images: list[ImageBody]) -> float:
@@ -286,12 +325,12 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
     return round((end - start).total_seconds(), 3) if start and end else None
 
 
-def _image_links(job: JobView, image: ImageView) -> ImageLinks:
+def _image_links(job: JobView, image: ImageView, params: RenderParams) -> ImageLinks:
     here = f"{API}/jobs/{job.id}/images/{image.index}"
     state, done = image.state, image.state == ImageState.SUCCEEDED
-    filmed = done and job.params.film
+    filmed = done and params.film
     return ImageLinks(
-        picture=f"{here}/picture.{EXTENSIONS[job.params.format]}" if done and "format" not in job.unknown else None,
+        picture=f"{here}/picture.{EXTENSIONS[params.format]}" if done and "format" not in job.unknown else None,
         thumbnail=f"{here}/thumbnail.webp" if done else None,
         preview=f"{here}/preview.webp" if state == ImageState.RUNNING else None,
         film=f"{here}/film.webp" if filmed else None,

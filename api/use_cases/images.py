@@ -5,25 +5,21 @@ As in `api.use_cases.jobs` each function opens its own transaction, and anything
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final, NamedTuple
 
 import structlog
-from sqlalchemy import ColumnElement, Row, and_, select
-from sqlalchemy.orm import Session
 
 from api.schemas.jobs import EXTENSIONS, PngInfoBody, UploadBody
 from api.services import Services
 from shared.admission import salvage, sizes
 from shared.db.sessions import transact
-from shared.db.states import ImageState
-from shared.db.tables import Image
 from shared.errors import Conflict, NotFound, Refused, StorageAway
 from shared.infotext import reader
-from shared.jobs.stored import Understood, value_words
+from shared.jobs.stored import value_words
 from shared.media import uploads
 from shared.media.storage import Kind, Storage, key, upload_key
 from shared.params.fields import FileFormat
@@ -88,19 +84,15 @@ def uploaded(services: Services, owner: str, sha256: str) -> Stored:
 
 def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) -> Stored:
     """Return a file of an image's committed attempt: picture, thumbnail or film. Raises NotFound."""
-
-    def params_and_attempt(session: Session) -> tuple[Understood, int | None]:
-        params = queries.params(session, job_id, owner)
-        return params, session.scalar(select(Image.attempt).where(_done(job_id), Image.index == index))
-
-    (params, unknown), attempt = transact(services.sessions, params_and_attempt)
-    if attempt is None:
+    found = transact(services.sessions, lambda session: queries.finished(session, job_id, owner, index))
+    if index not in found.attempts:
         raise NotFound(f"Image {index} of job {job_id} has no picture yet, or does not exist.")
-    if kind == "picture" and "format" in unknown:
-        raise NotFound(_strange_format(job_id, unknown["format"]))
+    if kind == "picture" and "format" in found.unknown:
+        raise NotFound(_strange_format(job_id, found.unknown["format"]))
+    params = found.spec.image(index)
     if kind in {"film", "strip"} and not params.film:
         raise NotFound(f"Job {job_id} was rendered without a film.")
-    return Stored(services, key(job_id, index, attempt, kind, params.format), params.format)
+    return Stored(services, key(job_id, index, found.attempts[index], kind, params.format), params.format)
 
 
 def archive(services: Services, owner: str, job_id: int) -> Iterator[tuple[str, bytes]]:
@@ -109,20 +101,15 @@ def archive(services: Services, owner: str, job_id: int) -> Iterator[tuple[str, 
     A text file at the end names the pictures that cannot be read. Raises NotFound, Conflict; StorageAway if the storage
     does not return even the first one.
     """
-
-    def params_and_attempts(session: Session) -> tuple[Understood, Sequence[Row[int, int]]]:
-        params = queries.params(session, job_id, owner)
-        done = select(Image.index, Image.attempt).where(_done(job_id)).order_by(Image.index)
-        return params, session.execute(done).all()
-
-    (params, unknown), done = transact(services.sessions, params_and_attempts)
-    if not done:
+    found = transact(services.sessions, lambda session: queries.finished(session, job_id, owner))
+    if not found.attempts:
         raise Conflict(f"Job {job_id} has no finished picture yet.")
-    if "format" in unknown:
-        raise Conflict(_strange_format(job_id, unknown["format"]))
+    if "format" in found.unknown:
+        raise Conflict(_strange_format(job_id, found.unknown["format"]))
+    formats = {index: found.spec.image(index).format for index in found.attempts}
     keys = {
-        f"{job_id}-{index:04}.{EXTENSIONS[params.format]}": key(job_id, index, attempt, "picture", params.format)
-        for index, attempt in done
+        f"{job_id}-{index:04}.{EXTENSIONS[formats[index]]}": key(job_id, index, attempt, "picture", formats[index])
+        for index, attempt in found.attempts.items()
     }
     files = _read(services.storage, keys)
     return chain([next(files)], files)  # an error of all of them is raised before the first byte is sent
@@ -169,11 +156,6 @@ def preview(services: Services, owner: str, job_id: int, index: int) -> bytes:
     if data is None:
         raise NotFound(f"Image {index} of job {job_id} has no preview now.")
     return data
-
-
-def _done(job_id: int) -> ColumnElement[bool]:
-    """The condition that an image of this job is finished."""
-    return and_(Image.job_id == job_id, Image.state == ImageState.SUCCEEDED)
 
 
 def _strange_format(job_id: int, form: object) -> str:

@@ -63,7 +63,7 @@ class Job(Base):
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     owner: Mapped[str]
     state: Mapped[str] = mapped_column(default=JobState.OPEN)
-    params: Mapped[dict[str, Any]]  # RenderParams, resolved
+    params: Mapped[dict[str, Any]]  # RenderParams, resolved, and the axes of a sweep (`shared.jobs.stored`)
     checkpoint: Mapped[str]  # SHA-256
     # ModelSet; None for a job that an older version admitted.
     models: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
@@ -87,7 +87,10 @@ class Job(Base):
 
 
 class Image(Base):
-    """One picture of a job: the unit that is claimed, rendered, retried and stored. The job holds its parameters."""
+    """One picture of a job: the unit that is claimed, rendered, retried and stored.
+
+    The job holds its parameters; an image of a sweep holds what it changes of them, and its own model files.
+    """
 
     __tablename__ = "images"
     __table_args__ = (
@@ -151,6 +154,9 @@ class Image(Base):
     expires_at: Mapped[datetime | None]  # cancelled if it has not started by then
     held_until: Mapped[datetime | None]  # while held: queued by itself then
     held_behind: Mapped[int | None]  # while held: id of the job whose end queues it
+    # Of a sweep: dotted name of a parameter -> its value; None: its job's parameters, with a seed counted up.
+    changes: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    models: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))  # its ModelSet; None: its job's
 
 
 class Worker(Base):

@@ -32,7 +32,8 @@ _FORMATS: Final = frozenset(get_args(FileFormat))  # a newer farm may have other
 
 # Index: the primary key, from its end.
 _PICTURES = text("""
-    SELECT images.job_id, images.index, images.attempt, images.bytes, coalesce(jobs.params ->> 'format', 'png') AS form
+    SELECT images.job_id, images.index, images.attempt, images.bytes,
+           coalesce(images.changes ->> 'format', jobs.params ->> 'format', 'png') AS form
     FROM images
     JOIN jobs ON jobs.id = images.job_id
     WHERE images.state = 'succeeded'

@@ -35,6 +35,7 @@ class Claim:
     stored: dict[str, Any] = field(repr=False, hash=False)  # the parameters of the job, as its row has them
     worker_id: int
     stored_models: dict[str, Any] | None = field(default=None, repr=False, hash=False)  # its model set, likewise
+    changes: dict[str, Any] | None = field(default=None, repr=False, hash=False)  # of an image of a sweep, as its row
     memory_class: int = 0
     companions: str = ""  # ModelSet.companions; empty where its job names no models
     is_urgent: bool = False
@@ -48,11 +49,11 @@ class Claim:
     @cached_property
     def params(self) -> RenderParams:
         """The parameters of this image alone. Raises NotUnderstood."""
-        params, unknown = stored.understood(self.stored)
+        params, unknown = stored.image(self.stored, self.index, self.changes)
         if unknown:
             names = stored.names(unknown)
             raise NotUnderstood(f"job {self.job_id} is from a newer version of the farm: {names}", names)
-        return params.image(self.index)
+        return params
 
     @cached_property
     def models(self) -> ModelSet | None:
@@ -130,11 +131,13 @@ _CLAIM = with_history(
         WHERE id = ANY (ARRAY(
             SELECT id FROM heads WHERE strikes = 0 OR id = (SELECT min(id) FROM heads WHERE strikes > 0)
         ))
-        RETURNING id, job_id, index, attempt, owner, checkpoint, memory_class, companions, urgent, cost, worker
+        RETURNING id, job_id, index, attempt, owner, checkpoint, memory_class, companions, urgent, cost, worker,
+                  changes, models AS own_models
     )
     """,
     """
-    SELECT moved.*, job.params, job.models, pg_current_xact_id()::text::bigint AS transaction
+    SELECT moved.*, job.params, coalesce(moved.own_models, job.models) AS models,
+           pg_current_xact_id()::text::bigint AS transaction
     FROM moved
     LEFT JOIN LATERAL (
         SELECT params, models
@@ -204,6 +207,7 @@ def _claim(row: RowMapping, worker_id: int) -> Claim:
         cost=row["cost"],
         stored=row["params"],
         stored_models=row["models"],
+        changes=row["changes"],
         memory_class=row["memory_class"],
         companions=row["companions"],
         worker_id=worker_id,

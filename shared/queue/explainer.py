@@ -51,10 +51,10 @@ _REMEMBERED: Final = 5000  # estimates whose images have not run yet
 # Indexes: images (job_id, index), ix_images_lane_companions.
 _WAITER = text(f"""
     SELECT head.*, ahead.images AS ahead, ahead.cost AS ahead_cost, ahead.struck AS struck_ahead,
-           ahead.struck_cost AS struck_ahead_cost, job.params, job.models
+           ahead.struck_cost AS struck_ahead_cost, job.params, coalesce(head.own_models, job.models) AS models
     FROM (
         SELECT id, index, state, reason, owner, checkpoint, pool, memory_class, companions, urgent, priority, cost,
-               strikes,
+               strikes, changes, models AS own_models,
                extract(epoch FROM queued_at)::float8 AS queued_at
         FROM images
         WHERE job_id = :job_id
@@ -194,12 +194,13 @@ def _waiter_of(session: Session, job_id: int) -> Waiter | None:
     footprint = Footprint(row.checkpoint, row.companions, row.memory_class)
     unread = {name: what for name, what in session.execute(_UNREAD, {"job_id": job_id})}  # noqa: C416 - as in `queries`
     waiter = _waiter(row, memory.needs(session, [footprint]).get(footprint, Needs()))
-    missing = missing_files.missing(session, _models(session, row), stored.understood(row.params).params)
+    params = stored.image(row.params, waiter.index, row.changes).params
+    missing = missing_files.missing(session, _models(session, row), params)
     return replace(waiter, missing=missing, unread=unread, struck=_struck(session, row) if row.strikes else None)
 
 
 def _models(session: Session, row: Row[tuple[object, ...]]) -> ModelSet:
-    """Return the model files of a job; of one that another version admitted, its checkpoint at least."""
+    """Return the model files of an image; of one that another version admitted, its checkpoint at least."""
     with suppress(ValidationError):
         if row.models is not None:
             return ModelSet.from_stored(row.models)

@@ -16,6 +16,7 @@ from shared.db.tables import Drain, Image, Job, Worker
 from shared.errors import NotFound
 from shared.jobs import stored
 from shared.models.model_set import hashes_in
+from shared.params.job_spec import Axis, JobSpec
 from shared.params.render import RenderParams
 from shared.queue.workers import ResidentModel, resident_models
 
@@ -40,6 +41,8 @@ class ImageView:
     started_at: datetime | None  # of the latest attempt; None while it waits
     ended_at: datetime | None
     bytes: int | None  # size of the picture
+    changes: Mapping[str, Any] | None = None  # of an image of a sweep, as its row has them
+    hashes: Mapping[str, str] = field(default_factory=dict)  # ModelSet.hashes
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class JobView:
     id: int
     owner: str
     state: ImageState
-    params: RenderParams
+    spec: JobSpec  # with the changes of its `images`
     checkpoint: str  # SHA-256
     created_at: datetime
     ended_at: datetime | None
@@ -62,6 +65,25 @@ class JobView:
     expires_at: datetime | None  # images that have not started by then are cancelled
     unknown: Mapping[str, Any] = field(default_factory=dict)  # parameters of a newer version, by dotted name
     hashes: Mapping[str, str] = field(default_factory=dict)  # ModelSet.hashes
+
+    @property
+    def params(self) -> RenderParams:
+        """Its parameters, from which the images of a sweep differ."""
+        return self.spec.params
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes of a sweep; of another job none."""
+        return self.spec.axes
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The finished images of a job: index -> attempt, and what this version understands of their parameters."""
+
+    attempts: Mapping[int, int]
+    spec: JobSpec
+    unknown: Mapping[str, Any]  # by dotted name
 
 
 @dataclass(frozen=True)
@@ -112,12 +134,16 @@ def check_owner(session: Session, job_id: int, owner: str) -> None:
         raise NotFound(f"There is no job {job_id}.")
 
 
-def params(session: Session, job_id: int, owner: str) -> stored.Understood:
-    """Return what this version understands of a job's parameters. Raises NotFound, also for a job of another owner."""
+def finished(session: Session, job_id: int, owner: str, index: int | None = None) -> Finished:
+    """Return the finished images of a job, or its image `index` if it is. Raises NotFound, also for another owner's."""
     found = session.scalar(select(Job.params).where(Job.id == job_id, Job.owner == owner))
     if found is None:
         raise NotFound(f"There is no job {job_id}.")
-    return stored.understood(found)
+    query = select(Image.index, Image.attempt, Image.changes).order_by(Image.index)
+    query = query.where(Image.job_id == job_id, Image.state == ImageState.SUCCEEDED)
+    rows = session.execute(query if index is None else query.where(Image.index == index)).all()
+    spec, unknown = stored.spec(found, {at: changes for at, _, changes in rows})
+    return Finished({at: attempt for at, attempt, _ in rows}, spec, unknown)
 
 
 def state(session: Session, job_id: int, owner: str) -> ImageState:
@@ -194,17 +220,17 @@ def _views(session: Session, rows: Sequence[Job], shown: int) -> list[JobView]:
 
 
 def _view(row: Job, counts: dict[ImageState, int], images: Sequence[Image], position: int | None) -> JobView:
-    params, unknown = stored.understood(row.params)
+    spec, unknown = stored.spec(row.params, {image.index: image.changes for image in images})
     return JobView(
         id=row.id,
         owner=row.owner,
         state=_displayed(JobState(row.state), counts),
-        params=params,
+        spec=spec,
         checkpoint=row.checkpoint,
         created_at=row.created_at,
         ended_at=row.ended_at,
         counts=counts,
-        images=tuple(_image_view(image, params) for image in images),
+        images=tuple(_image_view(image, row, spec) for image in images),
         position=position,
         pool=row.pool,
         priority=row.priority,
@@ -221,7 +247,7 @@ def _displayed(state: JobState, counts: Mapping[ImageState, int]) -> ImageState:
     return next((shown for shown in (ImageState.RUNNING, ImageState.QUEUED) if counts[shown]), ImageState.HELD)
 
 
-def _image_view(image: Image, params: RenderParams) -> ImageView:
+def _image_view(image: Image, job: Job, spec: JobSpec) -> ImageView:
     state = ImageState(image.state)
     waits = state in {ImageState.HELD, ImageState.QUEUED}
     strange = f"a newer version of the farm says that it is {image.state}" if state == UNKNOWN else None
@@ -229,7 +255,7 @@ def _image_view(image: Image, params: RenderParams) -> ImageView:
         id=image.id,
         index=image.index,
         state=state,
-        seed=params.image(image.index).seed,
+        seed=spec.image(image.index).seed,
         attempt=image.attempt,
         strikes=image.strikes,
         worker=image.worker,
@@ -239,6 +265,8 @@ def _image_view(image: Image, params: RenderParams) -> ImageView:
         started_at=None if waits else image.started_at,
         ended_at=image.ended_at,
         bytes=image.bytes,
+        changes=image.changes,
+        hashes=hashes_in(image.models or job.models),
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -17,6 +19,7 @@ from shared.jobs import stored
 from shared.media import uploads
 from shared.models.model_set import ModelSet
 from shared.params.geometry import CELL, hires_size, hires_steps, img2img_steps
+from shared.params.job_spec import Axis, SeedsOfCells
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.params.scheduling import NO_SCHEDULING, Scheduling, utc_words
@@ -26,15 +29,31 @@ from shared.queue.holds import held_by
 
 
 @dataclass(frozen=True)
+class Cell:
+    """One image of a sweep: what it changes of the job's parameters, and what it is rendered with."""
+
+    changes: dict[str, Any] = field(hash=False)  # dotted name of a parameter -> value, as JSON has it
+    params: RenderParams  # complete, of this image alone
+    models: ModelSet | None = None  # None: those of the job
+
+
+@dataclass(frozen=True)
 class Admission:
     """A job as it may be recorded: `shared.admission` makes it of what an owner asked for."""
 
     owner: str
-    params: RenderParams  # complete; `params.pictures` are uploads of the owner's
+    params: RenderParams  # complete; `params.pictures` are uploads of the owner's. `params.count` images
     models: ModelSet
     scheduling: Scheduling = NO_SCHEDULING
     request: str = ""  # digest of what was asked for: tells one request from another under the same idempotency key
     notes: tuple[str, ...] = ()  # for its owner: what was chosen that may not be expected
+    axes: tuple[Axis, ...] = ()
+    cells: tuple[Cell, ...] = ()  # the images of a sweep, by index; none: they differ by their seeds alone
+    seeds: SeedsOfCells = "same"  # of the cells
+
+    def __post_init__(self) -> None:
+        if self.cells and len(self.cells) != self.params.count:
+            raise ValueError(f"{len(self.cells)} cells for a job of {self.params.count} images")
 
 
 @dataclass(frozen=True)
@@ -48,16 +67,23 @@ class Submission:
 _UPSCALE_COST: Final = 2**17  # as 20 steps of 512 x 512 with guidance
 _UPSCALE_CLASS: Final = 13  # the cells of a tile's result at four times its size
 
+# Images that differ by their seeds alone are one row of `alike`; each image of a sweep is one of its own.
 _IMAGES = text("""
     INSERT INTO images (
         job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes,
-        companions, reason, expires_at, held_until, held_behind
+        companions, reason, expires_at, held_until, held_behind, changes, models
     )
-    SELECT jobs.id, index, :state, owner, checkpoint, pool, :memory_class, urgent, priority, :cost, 0, 0,
-           :companions, :reason, expires_at, hold_until, hold_behind
+    SELECT jobs.id, index, :state, owner, alike.checkpoint, pool, alike.memory_class, urgent, priority, alike.cost,
+           0, 0, alike.companions, :reason, expires_at, hold_until, hold_behind,
+           CAST(alike.changes AS jsonb), CAST(alike.models AS jsonb)
     FROM jobs
-    CROSS JOIN generate_series(0, count - 1) AS index
+    CROSS JOIN unnest(
+        CAST(:checkpoints AS text[]), CAST(:memory_classes AS bigint[]), CAST(:costs AS bigint[]),
+        CAST(:companions AS text[]), CAST(:changes AS text[]), CAST(:models AS text[])
+    ) WITH ORDINALITY AS alike (checkpoint, memory_class, cost, companions, changes, models, number)
+    CROSS JOIN generate_series(number - 1, CASE WHEN :is_sweep THEN number ELSE count END - 1) AS index
     WHERE jobs.id = :job_id
+    ORDER BY index
 """)
 
 _NOTE = text("""
@@ -75,7 +101,7 @@ def submit(session: Session, admission: Admission, idempotency_key: str | None =
     job = _insert_job(
         session,
         owner=owner,
-        params=stored.written(params),
+        params=stored.written(params, admission.axes, admission.seeds),
         checkpoint=models.lane,
         models=models.to_stored(),
         **scheduling.model_dump(),
@@ -86,18 +112,12 @@ def submit(session: Session, admission: Admission, idempotency_key: str | None =
     )
     if job is None:
         return _earlier(session, admission, idempotency_key)
-    session.execute(
-        _IMAGES,
-        {
-            "job_id": job.id,
-            "memory_class": memory_class(params),
-            "companions": models.companions,
-            "cost": cost(params),
-        }
-        | _held(owner, scheduling),
+    session.execute(_IMAGES, {"job_id": job.id} | _lanes(admission) | _held(owner, scheduling))
+    pictures = dict.fromkeys(
+        chain(params.pictures.items(), *(cell.params.pictures.items() for cell in admission.cells))
     )
-    if gone := uploads.use(session, owner, job.id, params.pictures.values()):
-        fields = [name for name, sha256 in params.pictures.items() if sha256 in gone]
+    if gone := uploads.use(session, owner, job.id, {sha256 for _, sha256 in pictures}):
+        fields = dict.fromkeys(name for name, sha256 in pictures if sha256 in gone)
         problems = tuple(FieldError(name, "The upload is gone", "the same picture, uploaded again") for name in fields)
         raise Refused("The job cannot start from an upload that is gone.", problems)
     session.execute(_NOTE, {"event": Event.SUBMITTED, "job_id": job.id, "owner": owner})
@@ -164,6 +184,23 @@ def _calls(sampler: str, steps: int) -> int:
 
 def _cells(width: int, height: int) -> int:
     return (width // CELL) * (height // CELL)
+
+
+def _lanes(admission: Admission) -> dict[str, object]:
+    """Return what decides which workers may render the images of a job: a list of one for all, or one for each."""
+    job = admission.models
+    cells = admission.cells or (Cell({}, admission.params),)
+    sets = [cell.models or job for cell in cells]
+    is_sweep = bool(admission.cells)
+    return {
+        "is_sweep": is_sweep,
+        "checkpoints": [models.lane for models in sets],
+        "companions": [models.companions for models in sets],
+        "memory_classes": [memory_class(cell.params) for cell in cells],
+        "costs": [cost(cell.params) for cell in cells],
+        "changes": [json.dumps(cell.changes) if is_sweep else None for cell in cells],
+        "models": [None if models == job else json.dumps(models.to_stored()) for models in sets],
+    }
 
 
 def _held(owner: str, scheduling: Scheduling) -> dict[str, object]:
