@@ -17,6 +17,7 @@ from api.routes import (
     health,
     images,
     jobs,
+    pictures,
     png_info,
     prompts,
     reference,
@@ -53,7 +54,8 @@ def create_app(settings: Settings) -> OpenAPI:
     auth.init_app(app, services)
     problems.init_app(app)
     languages.init_app(app)
-    for api in (jobs, images, events, uploads, png_info, catalogue, workers, chores, prompts, controlnet, health):
+    first, others = (jobs, images, pictures), (events, uploads, png_info, catalogue, workers, chores)
+    for api in (*first, *others, prompts, controlnet, health):
         app.register_blueprint(api.blueprint)  # its part of the document is made when that is asked for
     for plain in (reference, metrics_routes):
         app.register_blueprint(plain.blueprint)

@@ -175,6 +175,50 @@ def status(
 
 
 @app.command()
+def pictures(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[WORDS]...", help="Words of the prompt; all must be there.")
+    ] = None,
+    *,
+    checkpoint: Annotated[str | None, typer.Option(metavar="NAME", help="Title, name or hash.")] = None,
+    adapter: Annotated[str | None, typer.Option(metavar="NAME", help="A LoRA or hypernetwork of the prompt.")] = None,
+    sampler: Annotated[str | None, typer.Option(metavar="NAME")] = None,
+    size: Annotated[str | None, typer.Option(metavar="WIDTHxHEIGHT")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    since: Annotated[str | None, typer.Option("--from", metavar="DAY", help="Finished on this day or later.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="DAY", help="Finished on this day or before.")] = None,
+    job: Annotated[int | None, typer.Option(min=1, help="Of this job.")] = None,
+    favourites: Annotated[bool, typer.Option("--favourites", help="Only favourites.")] = False,
+    tag: Annotated[list[str] | None, typer.Option(help="With this tag; may be repeated.")] = None,
+    oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
+    most: Annotated[int, typer.Option("--limit", min=1, help="How many.")] = 20,
+    save: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Save them there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find finished pictures of all jobs, the latest first. --save FOLDER copies their files."""
+    from cli.connect import connect
+    from cli.pictures import show
+
+    asked: dict[str, object] = {
+        "words": " ".join(words or ()),
+        "checkpoint": checkpoint,
+        "adapter": adapter,
+        "sampler": sampler,
+        "size": size,
+        "seed": seed,
+        "from": since,
+        "until": until,
+        "job": job,
+        "favourites": favourites,
+        "tag": tag,
+        "order": "oldest" if oldest else None,
+    }
+    filters = {name: value for name, value in asked.items() if value not in (None, "", False)}
+    with connect(_settings()) as client:
+        show(client, filters, most, save, as_json=as_json)
+
+
+@app.command()
 def cancel(job: JobId, *, image: Image = None, as_json: AsJson = False) -> None:
     """Cancel a job."""
     from cli import jobs

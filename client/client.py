@@ -138,6 +138,30 @@ class Client:
         """Have the workers look into the models folder now; the catalogue follows within seconds."""
         self._send("POST", f"{API}/checkpoints/rescan")
 
+    def pictures(self, limit: int = 200, **filters: object) -> Iterator[Json]:
+        """Yield finished pictures of all jobs, the latest first, page by page; the filters are those of the API."""
+        wanted = {name: value for name, value in filters.items() if value not in (None, "", False, [])} | {
+            "limit": limit
+        }
+        while True:
+            page = self._json("GET", f"{API}/pictures", params=wanted)
+            yield from page["pictures"]
+            if page["next"] is None:
+                return
+            wanted |= {"cursor": page["next"]}
+
+    def mark(self, picture: str, **marks: object) -> Json:
+        """Set `favourite` and `tags` of a picture, such as 12.0."""
+        return self._json("PATCH", f"{API}/pictures/{picture.replace('.', '/')}", json=marks)
+
+    def act_on_pictures(self, action: str, **which: object) -> Json:
+        """Delete, restore, favourite, unfavourite, tag or untag pictures: `ids`, or all of a `filter`."""
+        return self._json("POST", f"{API}/pictures/actions", json={"action": action, **which})
+
+    def zip_of_pictures(self, **which: object) -> bytes:
+        """Return pictures as one zip file: `ids`, or all of a `filter`."""
+        return self._send("POST", f"{API}/pictures/zip", json=which, timeout=_UPLOAD_SECONDS).content
+
     def fetch(self, link: str) -> bytes:
         """Return the bytes behind one of the API's links."""
         return self._send("GET", link).content

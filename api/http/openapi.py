@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from api.http.parameters import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
 from api.http.problems import PROBLEM_JSON, Problem
+from api.schemas.pictures import PictureAction, PictureChange, PictureChoice
 from shared.admission.accepted import NAMES, bounds
 from shared.params.fields import NATIVE_SIZE
 from shared.params.render import RenderParams
@@ -30,6 +31,9 @@ _PROBLEM: Final = {"$ref": f"#/components/schemas/{Problem.__name__}"}
 _NEW_JOB: Final = "NewJob"
 _PROMPT: Final = "Prompt"
 _CONTROLS: Final = "Controls"
+_BODIES: Final = (PictureChange, PictureAction, PictureChoice)
+"""Other bodies, by the names of their models."""
+
 _PARTS: Final = {
     _PROMPT: ("prompt", "negative_prompt", "emphasis", "steps", "sampler"),
     _CONTROLS: ("controlnet", "img2img", "width", "height", "checkpoint"),
@@ -146,6 +150,9 @@ SUBMIT: Final[Document] = {
 }
 TOKENS: Final[Document] = {"requestBody": _json(_PROMPT)}
 CONTROL_PREVIEW: Final[Document] = {"requestBody": _json(_CONTROLS)}
+PICTURE_CHANGE: Final[Document] = {"requestBody": _json(PictureChange.__name__)}
+PICTURE_ACTION: Final[Document] = {"requestBody": _json(PictureAction.__name__)}
+PICTURE_CHOICE: Final[Document] = {"requestBody": _json(PictureChoice.__name__)}
 UPLOAD: Final[Document] = {
     "requestBody": {
         "required": True,
@@ -191,6 +198,11 @@ def _describe(app: OpenAPI, limits: Limits) -> None:
         part = {name: properties[name] for name in names}
         app.components_schemas[title] = Schema(type="object", title=title, properties=part)
     app.components_schemas[_NEW_JOB] = Schema(**schema | {"title": _NEW_JOB, "properties": properties})
+    for model in _BODIES:
+        body = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        for name, inner in body.pop("$defs", {}).items():
+            app.components_schemas[name] = Schema(**inner)
+        app.components_schemas[model.__name__] = Schema(**body)
     for path in app.api_doc["paths"].values():
         for operation in path.values():
             _unwrap(operation)

@@ -52,7 +52,12 @@ def init_app(app: Flask) -> None:
 
 def refuse_fields(error: ValidationError) -> Response:
     """Raise Refused with every bad field of a path, a query or a header."""
-    raise Refused("The request cannot be accepted.", tuple(map(_field_error, error.errors())))
+    raise refused(error)
+
+
+def refused(error: ValidationError) -> Refused:
+    """Return the error that names every bad field."""
+    return Refused("The request cannot be accepted.", tuple(map(_field_error, error.errors())))
 
 
 def is_program() -> bool:

@@ -91,6 +91,7 @@ class ImageBody(BaseModel):
     ended_at: datetime | None
     seconds: float | None = Field(description="Seconds from its start to its end.")
     bytes: int | None = Field(description="Size of the picture's file.")
+    deleted_at: datetime | None = Field(default=None, description="When its picture was deleted; null: it was not.")
     has_preview: bool = Field(default=False, description="Whether it runs and has a preview.")
     cell: list[int] = Field(default=[], description="Of a sweep: its place on each axis, from 0.")
     titles: list[str] = Field(default=[], description="Of a sweep: the titles of its values, an axis each.")
@@ -126,6 +127,7 @@ class ImageBody(BaseModel):
             ended_at=image.ended_at,
             seconds=_seconds(image.started_at, image.ended_at),
             bytes=image.bytes,
+            deleted_at=image.deleted_at,
             has_preview=running and image.index in live.previews,
             cell=list(job.spec.cell(image.index)),
             titles=list(job.spec.titles(image.index)),
@@ -327,7 +329,7 @@ def _seconds(start: datetime | None, end: datetime | None) -> float | None:
 
 def _image_links(job: JobView, image: ImageView, params: RenderParams) -> ImageLinks:
     here = f"{API}/jobs/{job.id}/images/{image.index}"
-    state, done = image.state, image.state == ImageState.SUCCEEDED
+    state, done = image.state, image.state == ImageState.SUCCEEDED and not image.deleted_at
     filmed = done and params.film
     return ImageLinks(
         picture=f"{here}/picture.{EXTENSIONS[params.format]}" if done and "format" not in job.unknown else None,

@@ -86,7 +86,7 @@ def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) 
     """Return a file of an image's committed attempt: picture, thumbnail or film. Raises NotFound."""
     found = transact(services.sessions, lambda session: queries.finished(session, job_id, owner, index))
     if index not in found.attempts:
-        raise NotFound(f"Image {index} of job {job_id} has no picture yet, or does not exist.")
+        raise NotFound(f"Image {index} of job {job_id} has no picture yet, or it was deleted, or does not exist.")
     if kind == "picture" and "format" in found.unknown:
         raise NotFound(_strange_format(job_id, found.unknown["format"]))
     params = found.spec.image(index)
@@ -111,7 +111,12 @@ def archive(services: Services, owner: str, job_id: int) -> Iterator[tuple[str, 
         f"{job_id}-{index:04}.{EXTENSIONS[formats[index]]}": key(job_id, index, attempt, "picture", formats[index])
         for index, attempt in found.attempts.items()
     }
-    files = _read(services.storage, keys)
+    return opened(services.storage, keys)
+
+
+def opened(storage: Storage, keys: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
+    """Return the files of these names and keys, each read when it is needed; `archive` says the rest."""
+    files = _read(storage, keys)
     return chain([next(files)], files)  # an error of all of them is raised before the first byte is sent
 
 
@@ -133,9 +138,9 @@ def _read(storage: Storage, keys: Mapping[str, str]) -> Iterator[tuple[str, byte
             reason = f"the storage does not return it now: {error.why}"
             missing |= dict.fromkeys([name, *(name for name, _ in rest)], reason)  # each request might take as long
     if len(missing) == len(keys):
-        raise NotFound("None of the job's pictures is in the storage any more.")
+        raise NotFound("None of the pictures is in the storage any more.")
     if missing:
-        title = f"{len(missing)} of the {len(keys)} pictures of this job are not in this file:"
+        title = f"{len(missing)} of the {len(keys)} pictures are not in this file:"
         lines = (f"{name}: {reason}" for name, reason in missing.items())
         yield MISSING, "\n".join([title, "", *lines, ""]).encode()
 

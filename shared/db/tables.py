@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -17,7 +17,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.db.states import ImageState, JobState, WorkerState
@@ -157,6 +157,76 @@ class Image(Base):
     # Of a sweep: dotted name of a parameter -> its value; None: its job's parameters, with a seed counted up.
     changes: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     models: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))  # its ModelSet; None: its job's
+
+
+_SHOWN: Final = text("deleted_at IS NULL")
+
+
+def _filtered(name: str, *columns: str, where: str = "") -> Index:
+    """An index that a page of pictures with this filter is one walk of, the latest or the oldest first."""
+    shown = text(f"{where} AND deleted_at IS NULL") if where else _SHOWN
+    return Index(f"ix_pictures_{name}", "owner", *columns, "ended_at", "image_id", postgresql_where=shown)
+
+
+def _holding(column: str) -> Index:
+    """An index by what a list holds. What is written is found at once: no list of news has to be read through."""
+    written = {"fastupdate": "off"}
+    return Index(
+        f"ix_pictures_{column}", column, postgresql_using="gin", postgresql_where=_SHOWN, postgresql_with=written
+    )
+
+
+class Picture(Base):
+    """A finished image as people look for it. A trigger on `images` writes the row, so that workers of an older
+    version have theirs as well; what stands in the job's parameters a chore fills in (`shared.pictures.reading`).
+    """
+
+    __tablename__ = "pictures"
+    __table_args__ = (
+        _filtered("shown"),
+        _filtered("checkpoint", "checkpoint"),
+        _filtered("sampler", "sampler"),
+        _filtered("size", "width", "height"),
+        _filtered("seed", "seed"),
+        _filtered("job", "job_id"),
+        _filtered("favourite", where="favourite"),
+        _filtered("tagged", where="tags <> '{}'"),
+        _filtered("adapted", where="adapters <> '{}'"),
+        _holding("words"),
+        _holding("adapters"),
+        _holding("tags"),
+        Index("ix_pictures_unread", "image_id", postgresql_where=text("words IS NULL")),
+        # What can be restored, and what is to be removed.
+        Index("ix_pictures_deleted", "owner", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
+        Index(
+            "ix_pictures_to_remove",
+            "deleted_at",
+            postgresql_where=text("deleted_at IS NOT NULL AND removed_at IS NULL"),
+        ),
+    )
+
+    image_id: Mapped[int] = mapped_column(
+        ForeignKey("images.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    job_id: Mapped[int]
+    index: Mapped[int]
+    attempt: Mapped[int]  # that was committed
+    owner: Mapped[str]
+    ended_at: Mapped[datetime]
+    # Of its parameters; None until they are read.
+    checkpoint: Mapped[str | None]  # its title: name and short hash
+    sampler: Mapped[str | None]
+    seed: Mapped[int | None]
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    format: Mapped[str | None]
+    words: Mapped[list[str] | None] = mapped_column(ARRAY(String))  # `shared.pictures.words`
+    adapters: Mapped[list[str]] = mapped_column(ARRAY(String), server_default=text("'{}'"))  # names in its prompts
+    # What its owner says of it.
+    favourite: Mapped[bool] = mapped_column(server_default=text("false"))
+    tags: Mapped[list[str]] = mapped_column(ARRAY(String), server_default=text("'{}'"))
+    deleted_at: Mapped[datetime | None]  # hidden since then, and can be restored for a while
+    removed_at: Mapped[datetime | None]  # its files are gone
 
 
 class Worker(Base):
@@ -333,3 +403,5 @@ class Farm(Base):
     is_only: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
     id: Mapped[str] = mapped_column(server_default=text("gen_random_uuid()"))
     storage_marked_at: Mapped[datetime | None]  # when its storage first had its marker (`shared.media.ownership`)
+    # Finished images up to this id may lack their row in `pictures`, from before there was that table; None: none does.
+    unlisted_images: Mapped[int | None]

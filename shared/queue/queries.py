@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, exists, func, not_, or_, select, tex
 from sqlalchemy.orm import Session
 
 from shared.db.states import UNKNOWN, ImageState, JobState, WorkerState
-from shared.db.tables import Drain, Image, Job, Worker
+from shared.db.tables import Drain, Image, Job, Picture, Worker
 from shared.errors import NotFound
 from shared.jobs import stored
 from shared.models.model_set import hashes_in
@@ -43,6 +43,7 @@ class ImageView:
     bytes: int | None  # size of the picture
     changes: Mapping[str, Any] | None = None  # of an image of a sweep, as its row has them
     hashes: Mapping[str, str] = field(default_factory=dict)  # ModelSet.hashes
+    deleted_at: datetime | None = None  # its picture alone was deleted, and can be restored for a while
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class JobView:
 
 @dataclass(frozen=True)
 class Finished:
-    """The finished images of a job: index -> attempt, and what this version understands of their parameters."""
+    """The images of a job that have pictures: index -> attempt, and what is understood of their parameters."""
 
     attempts: Mapping[int, int]
     spec: JobSpec
@@ -140,7 +141,8 @@ def finished(session: Session, job_id: int, owner: str, index: int | None = None
     if found is None:
         raise NotFound(f"There is no job {job_id}.")
     query = select(Image.index, Image.attempt, Image.changes).order_by(Image.index)
-    query = query.where(Image.job_id == job_id, Image.state == ImageState.SUCCEEDED)
+    deleted = exists().where(Picture.image_id == Image.id, Picture.deleted_at.is_not(None))
+    query = query.where(Image.job_id == job_id, Image.state == ImageState.SUCCEEDED, not_(deleted))
     rows = session.execute(query if index is None else query.where(Image.index == index)).all()
     spec, unknown = stored.spec(found, {at: changes for at, _, changes in rows})
     return Finished({at: attempt for at, attempt, _ in rows}, spec, unknown)
@@ -203,6 +205,9 @@ def _has(state: ImageState) -> ColumnElement[bool]:
     return exists().where(Image.job_id == Job.id, Image.state == state)
 
 
+_Shown = tuple[Image, datetime | None]  # and when its picture was deleted
+
+
 def _views(session: Session, rows: Sequence[Job], shown: int) -> list[JobView]:
     """Return the views of jobs, except of those deleted since `rows` were read, which have no images."""
     ids = [row.id for row in rows]
@@ -211,16 +216,21 @@ def _views(session: Session, rows: Sequence[Job], shown: int) -> list[JobView]:
     for job_id, state, images in session.execute(counted.group_by(Image.job_id, Image.state)):
         of_job, known = counts[job_id], ImageState(state)
         of_job[known] = of_job.get(known, 0) + images
-    images_of: dict[int, list[Image]] = defaultdict(list)
-    first = select(Image).where(Image.job_id.in_(ids), Image.index < shown).order_by(Image.job_id, Image.index)
-    for image in session.scalars(first):
-        images_of[image.job_id].append(image)
+    images_of: dict[int, list[_Shown]] = defaultdict(list)
+    first = (
+        select(Image, Picture.deleted_at)
+        .outerjoin(Picture, and_(Picture.image_id == Image.id, Picture.deleted_at.is_not(None)))
+        .where(Image.job_id.in_(ids), Image.index < shown)
+        .order_by(Image.job_id, Image.index)
+    )
+    for image, deleted_at in session.execute(first):
+        images_of[image.job_id].append((image, deleted_at))
     ahead = positions(session, ids)
     return [_view(row, counts[row.id], images_of[row.id], ahead.get(row.id)) for row in rows if images_of[row.id]]
 
 
-def _view(row: Job, counts: dict[ImageState, int], images: Sequence[Image], position: int | None) -> JobView:
-    spec, unknown = stored.spec(row.params, {image.index: image.changes for image in images})
+def _view(row: Job, counts: dict[ImageState, int], images: Sequence[_Shown], position: int | None) -> JobView:
+    spec, unknown = stored.spec(row.params, {image.index: image.changes for image, _ in images})
     return JobView(
         id=row.id,
         owner=row.owner,
@@ -230,7 +240,7 @@ def _view(row: Job, counts: dict[ImageState, int], images: Sequence[Image], posi
         created_at=row.created_at,
         ended_at=row.ended_at,
         counts=counts,
-        images=tuple(_image_view(image, row, spec) for image in images),
+        images=tuple(_image_view(image, row, spec, deleted_at) for image, deleted_at in images),
         position=position,
         pool=row.pool,
         priority=row.priority,
@@ -247,7 +257,7 @@ def _displayed(state: JobState, counts: Mapping[ImageState, int]) -> ImageState:
     return next((shown for shown in (ImageState.RUNNING, ImageState.QUEUED) if counts[shown]), ImageState.HELD)
 
 
-def _image_view(image: Image, job: Job, spec: JobSpec) -> ImageView:
+def _image_view(image: Image, job: Job, spec: JobSpec, deleted_at: datetime | None) -> ImageView:
     state = ImageState(image.state)
     waits = state in {ImageState.HELD, ImageState.QUEUED}
     strange = f"a newer version of the farm says that it is {image.state}" if state == UNKNOWN else None
@@ -267,6 +277,7 @@ def _image_view(image: Image, job: Job, spec: JobSpec) -> ImageView:
         bytes=image.bytes,
         changes=image.changes,
         hashes=hashes_in(image.models or job.models),
+        deleted_at=deleted_at,
     )
 
 
@@ -323,8 +334,10 @@ def counts(session: Session) -> dict[ImageState, int]:
 
 
 def picture_bytes(session: Session) -> int:
-    """Return the size of all committed pictures of the farm."""
-    return int(session.scalar(select(func.coalesce(func.sum(Image.bytes), 0))) or 0)
+    """Return the size of all committed pictures of the farm that were not deleted."""
+    removed = select(func.sum(Image.bytes)).join(Picture, Picture.image_id == Image.id)
+    total, gone = select(func.sum(Image.bytes)), removed.where(Picture.removed_at.is_not(None))
+    return int(session.scalar(total) or 0) - int(session.scalar(gone) or 0)
 
 
 def workers(session: Session) -> list[WorkerView]:

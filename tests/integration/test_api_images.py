@@ -176,7 +176,7 @@ def test_zip_of_a_job_that_has_lost_pictures_holds_the_others_and_names_the_lost
         files = {name: archive.read(name).decode() for name in archive.namelist()}
     told = files.pop("missing.txt").splitlines()
     assert files == {f"{job.id}-{index:04}.png": f"picture {index}" for index in {0, 1, 2} - set(lost)}
-    assert told[0] == f"{len(lost)} of the 3 pictures of this job are not in this file:"
+    assert told[0] == f"{len(lost)} of the 3 pictures are not in this file:"
     assert told[2:] == [f"{job.id}-{index:04}.png: it is no longer in the storage" for index in lost]
 
 

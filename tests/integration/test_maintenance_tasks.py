@@ -23,8 +23,8 @@ from worker.maintenance import process
 from worker.maintenance.scheduler import ScheduledChore, schedule
 from worker.maintenance.tasks import Chore, table
 
-AT_ONCE = ("due", "reap", "deliver")
-ALL = (*AT_ONCE, "queues", "jobs", "objects", "uploads", "attempts", "litter", "history", "outbox")
+AT_ONCE = ("due", "reap", "deliver", "gallery")
+ALL = (*AT_ONCE, "queues", "pictures", "jobs", "objects", "uploads", "attempts", "litter", "history", "outbox")
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from shared.db.farm import FarmId
 from shared.db.locks import SECONDS
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import Worker
-from shared.maintenance import garbage, outbox, retention
+from shared.maintenance import garbage, outbox, pictures, retention
 from shared.maintenance.deadlines import run_due
 from shared.media import uploads
 from shared.media.storage import Storage
@@ -66,6 +66,7 @@ def table(settings: Settings) -> tuple[Chore, ...]:
         Chore("due", at_once, _run_due),
         Chore("reap", at_once, _reap),
         Chore("deliver", at_once, deliver),
+        Chore("gallery", at_once, _list_pictures),
         *(Chore(name, seconds, _SELDOM[name]) for name, seconds in SECONDS.items()),
     )
 
@@ -90,6 +91,12 @@ def deliver(context: ChoreContext) -> Mapping[str, object]:
     return {"failed": done.failed}
 
 
+def _list_pictures(context: ChoreContext) -> Mapping[str, object]:
+    """Read what new pictures are found by, and list those of before there was a list."""
+    pictures.list_pictures(context.sessions)
+    return {}
+
+
 def _forget_queues(context: ChoreContext) -> Mapping[str, object]:
     """Remove the direct queues of dead workers; a worker that leaves in order removes its own."""
     with_queue = queues_of_workers(context.redis, context.farm_id)  # read first: a worker's row comes before its queue
@@ -107,6 +114,11 @@ def _delete_jobs(context: ChoreContext) -> Mapping[str, object]:
 
 def _collect_jobs(context: ChoreContext) -> Mapping[str, object]:
     return {"jobs": garbage.collect_jobs(context.sessions, context.storage)}
+
+
+def _remove_pictures(context: ChoreContext) -> Mapping[str, object]:
+    """Delete the files of pictures that were deleted and can no longer be restored."""
+    return {"pictures": pictures.remove_deleted(context.sessions, context.storage)}
 
 
 def _delete_unused_uploads(context: ChoreContext) -> Mapping[str, object]:
@@ -133,6 +145,7 @@ def _forget_outbox(context: ChoreContext) -> Mapping[str, object]:
 _SELDOM: Final[Mapping[str, RunChore]] = {
     "queues": _forget_queues,
     "jobs": _delete_jobs,
+    "pictures": _remove_pictures,
     "objects": _collect_jobs,
     "uploads": _delete_unused_uploads,
     "attempts": _collect_attempts,

@@ -1,0 +1,105 @@
+"""Pictures over HTTP: find them, mark them, delete and restore them, fetch several as one zip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, TypeVar
+
+from flask import Response
+from pydantic import BaseModel, ValidationError
+
+from api.http.body import read_json
+from api.http.openapi import (
+    BODY,
+    CONFLICT,
+    NOT_FOUND,
+    PICTURE_ACTION,
+    PICTURE_CHANGE,
+    PICTURE_CHOICE,
+    answers,
+    content,
+    section,
+)
+from api.http.parameters import ImagePath
+from api.http.problems import refused
+from api.http.responses import reply
+from api.http.zip_stream import zipped
+from api.schemas.jobs import API
+from api.schemas.pictures import (
+    ChangedBody,
+    FacetsBody,
+    PictureAction,
+    PictureBody,
+    PictureChange,
+    PictureChoice,
+    PicturePageBody,
+    PicturesQuery,
+)
+from api.security import auth
+from api.services import services
+from api.use_cases import pictures as use_cases
+from shared.pictures.filters import PictureId
+
+ZIP: Final = content("application/zip", "The pictures.")
+Body = TypeVar("Body", bound=BaseModel)
+
+blueprint = section("pictures", __name__, f"{API}/pictures")
+
+
+@blueprint.get("", responses=answers(PicturePageBody, 200))
+def pictures(query: PicturesQuery) -> Response:
+    """List finished pictures of all jobs, the latest first; filters narrow them."""
+    return reply(use_cases.page(services(), auth.owner(), query))
+
+
+@blueprint.get("/facets", responses=answers(FacetsBody, 200))
+def facets() -> Response:
+    """List the checkpoints, samplers, adapters and tags that the pictures can be filtered by."""
+    return reply(use_cases.facets(services(), auth.owner()))
+
+
+@blueprint.get("/<id:job_id>/<id:index>", responses=answers(PictureBody, 200) | NOT_FOUND)
+def picture(path: ImagePath) -> Response:
+    """Get one picture with its parameters."""
+    return reply(use_cases.picture(services(), auth.owner(), PictureId(path.job_id, path.index)))
+
+
+@blueprint.patch(
+    "/<id:job_id>/<id:index>",
+    responses=answers(PictureBody, 200) | NOT_FOUND | BODY,
+    openapi_extensions=PICTURE_CHANGE,
+)
+def change(path: ImagePath) -> Response:
+    """Make a picture a favourite or none, and replace its tags."""
+    wanted = PictureId(path.job_id, path.index)
+    return reply(use_cases.mark(services(), auth.owner(), wanted, _read(PictureChange)))
+
+
+@blueprint.post("/actions", responses=answers(ChangedBody, 200) | BODY, openapi_extensions=PICTURE_ACTION)
+def act() -> Response:
+    """Delete, restore, mark or tag several pictures, or all that a filter finds.
+
+    A deleted picture is hidden at once and can be restored for an hour; its job keeps its record. The answer's `undo`
+    restores all of a deletion. `is_all` is false where there were more pictures than one request may take time for.
+    """
+    return reply(use_cases.act(services(), auth.owner(), _read(PictureAction)))
+
+
+@blueprint.post("/zip", responses=ZIP | CONFLICT | NOT_FOUND | BODY, openapi_extensions=PICTURE_CHOICE)
+def archive() -> Response:
+    """Get several pictures, or all that a filter finds, as one zip file: at most 1,000."""
+    return zip_file(use_cases.archive(services(), auth.owner(), _read(PictureChoice)))
+
+
+def zip_file(files: Iterable[tuple[str, bytes]]) -> Response:
+    """Return the answer that streams pictures as a zip file."""
+    headers = {"Content-Disposition": 'attachment; filename="pictures.zip"', "Cache-Control": "no-store"}
+    return Response(zipped(files), mimetype="application/zip", headers=headers)
+
+
+def _read(model: type[Body]) -> Body:
+    """Return the body as a `model`. Raises Refused that names every bad field."""
+    try:
+        return model.model_validate(read_json())
+    except ValidationError as error:
+        raise refused(error) from None

@@ -1,0 +1,157 @@
+"""The use cases of the gallery: find pictures, mark them, delete and restore them, fetch several as a zip.
+
+As in `api.use_cases.jobs` each function opens its own transactions, and anything of another owner is NotFound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from api.schemas.jobs import EXTENSIONS
+from api.schemas.pictures import (
+    ChangedBody,
+    FacetsBody,
+    PictureAction,
+    PictureBody,
+    PictureChange,
+    PictureChoice,
+    PictureFilter,
+    PicturePageBody,
+    PicturesQuery,
+    picture_id,
+)
+from api.services import Services
+from api.use_cases import images
+from shared.db.sessions import transact
+from shared.errors import Conflict, FieldError, Refused
+from shared.media.storage import key
+from shared.pictures import changes, queries, reading
+from shared.pictures.changes import Marks
+from shared.pictures.filters import Filter, PictureId
+from shared.pictures.queries import PictureView
+
+MOST_OF_A_ZIP: Final = 1000
+_TAGGING: Final = frozenset({"tag", "untag"})
+
+
+def page(services: Services, owner: str, asked: PicturesQuery) -> PicturePageBody:
+    """Return a page of the owner's pictures."""
+
+    def found(session: Session) -> queries.PicturePage:
+        reading.read(session)  # what has come since the chore's last run is found as well
+        wanted = _filter(session, owner, asked)
+        return queries.page(session, owner, wanted, order=asked.order, cursor=asked.place, limit=asked.limit)
+
+    return PicturePageBody.from_page(transact(services.sessions, found))
+
+
+def facets(services: Services, owner: str) -> FacetsBody:
+    """Return what the owner's pictures can be filtered by."""
+    return FacetsBody.from_facets(transact(services.sessions, lambda session: queries.facets(session, owner)))
+
+
+def count(services: Services, owner: str, asked: PictureFilter) -> int:
+    """Return how many of the owner's pictures are as asked for, counted up to `queries.MOST_COUNTED`."""
+    return transact(services.sessions, lambda session: queries.count(session, owner, _filter(session, owner, asked)))
+
+
+def picture(services: Services, owner: str, wanted: PictureId) -> PictureBody:
+    """Return one picture, a deleted one too. Raises NotFound."""
+    view = transact(services.sessions, lambda session: queries.picture(session, owner, wanted))
+    return PictureBody.from_view(view)
+
+
+def several(services: Services, owner: str, ids: Sequence[PictureId]) -> list[PictureBody]:
+    """Return those of these pictures that are there, in the order given."""
+    views = transact(services.sessions, lambda session: queries.several(session, owner, ids))
+    return [PictureBody.from_view(view) for view in views]
+
+
+def mark(services: Services, owner: str, wanted: PictureId, change: PictureChange) -> PictureBody:
+    """Make a picture a favourite or none, and replace its tags. Raises NotFound, Refused."""
+    marks = Marks(change.favourite, None if change.tags is None else changes.tags(change.tags))
+
+    def mark_it(session: Session) -> PictureView:
+        changes.mark(session, owner, wanted, marks)
+        return queries.picture(session, owner, wanted)
+
+    return PictureBody.from_view(transact(services.sessions, mark_it))
+
+
+def act(services: Services, owner: str, asked: PictureAction) -> ChangedBody:
+    """Do to pictures what `asked` says. Raises Refused, Unavailable.
+
+    It takes bounded time: `is_all` is false where more is left to be done.
+    """
+    if asked.undo is not None:
+        if asked.action != "restore" or asked.ids is not None or asked.filter is not None:
+            problem = FieldError("undo", "is only for restoring a whole deletion", "restore, without ids and filter")
+            raise Refused("That cannot be undone so.", (problem,))
+        return ChangedBody.from_changed(changes.restore(services.sessions, owner, asked.undo))
+    if (asked.tag != "") != (asked.action in _TAGGING):
+        problem = FieldError("tag", "does not go with the action", "a tag with tag and untag, none with others")
+        raise Refused("The tag and the action do not go together.", (problem,))
+    if asked.action == "restore" and asked.filter is not None:
+        problem = FieldError("filter", "finds no deleted pictures", "`ids`, or `undo` of a deletion")
+        raise Refused("These cannot be restored so.", (problem,))
+    tag = changes.tag(asked.tag) if asked.tag else ""
+    wanted = _wanted(services, owner, asked)
+    return ChangedBody.from_changed(changes.change(services.sessions, owner, asked.action, wanted, tag))
+
+
+def archive(services: Services, owner: str, asked: PictureChoice) -> Iterator[tuple[str, bytes]]:
+    """Return the names and bytes of these pictures, or of all that are as asked for, each read when it is needed.
+
+    Raises Refused for too many, Conflict for none; NotFound and StorageAway as `images.archive` does.
+    """
+    wanted = _wanted(services, owner, asked)
+    page = transact(services.sessions, lambda session: queries.page(session, owner, wanted, limit=MOST_OF_A_ZIP))
+    if page.next:
+        accepted = f"at most {MOST_OF_A_ZIP:,} pictures"
+        raise Refused("Too many pictures for one file.", (FieldError("filter", "finds more", accepted),))
+    named = [view for view in page.pictures if "format" not in view.unknown]
+    if not named:
+        raise Conflict("There is no such picture.")
+    keys = {
+        f"{view.id.job}-{view.id.index:04}.{EXTENSIONS[view.params.format]}": key(
+            view.id.job, view.id.index, view.attempt, "picture", view.params.format
+        )
+        for view in named
+    }
+    return images.opened(services.storage, keys)
+
+
+def _wanted(services: Services, owner: str, asked: PictureChoice) -> Filter:
+    """Return what a body asks for: pictures by their ids, or those of a filter. Raises Refused."""
+    if asked.ids is not None and asked.filter is None:
+        return Filter(ids=tuple(map(picture_id, asked.ids)))
+    if asked.filter is None or asked.ids is not None:
+        problem = FieldError("ids", "is missing, or came with a filter", "either `ids` or `filter`")
+        raise Refused("Which pictures are meant is not clear.", (problem,))
+    given = asked.filter
+
+    def read(session: Session) -> Filter:
+        reading.read(session)
+        return _filter(session, owner, given)
+
+    return transact(services.sessions, read)
+
+
+def _filter(session: Session, owner: str, asked: PictureFilter) -> Filter:
+    width, _, height = asked.size.partition("x")
+    return Filter(
+        words=asked.words,
+        checkpoints=queries.checkpoints(session, owner, asked.checkpoint) if asked.checkpoint else None,
+        adapter=asked.adapter,
+        sampler=asked.sampler,
+        size=(int(width), int(height)) if asked.size else None,
+        seed=asked.seed,
+        since=asked.since,
+        until=asked.until,
+        job=asked.job,
+        favourites=asked.favourites,
+        tags=tuple(map(changes.tag, asked.tag)),
+    )

@@ -1,0 +1,97 @@
+"""Which pictures of an owner are wanted: what a person fills in, and the condition that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from sqlalchemy import Boolean, ColumnElement, and_, false, literal_column, true, tuple_
+
+from shared.db.tables import Picture
+from shared.pictures import words
+
+Order = Literal["newest", "oldest"]
+
+# To the letter as in the conditions of the indexes.
+TAGGED: Final[ColumnElement[bool]] = literal_column("tags <> '{}'", Boolean)
+ADAPTED: Final[ColumnElement[bool]] = literal_column("adapters <> '{}'", Boolean)
+
+
+@dataclass(frozen=True)
+class PictureId:
+    """A picture as people and addresses name it, `12.0`: its job, and its index there."""
+
+    job: int
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.job}.{self.index}"
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Pictures that are like this; what is left out does not matter. Deleted ones are never among them."""
+
+    words: str = ""
+    checkpoints: tuple[str, ...] | None = None  # titles; none fits where it is empty
+    adapter: str = ""
+    sampler: str = ""
+    size: tuple[int, int] | None = None
+    seed: int | None = None
+    since: datetime | None = None
+    until: datetime | None = None  # exclusive
+    job: int | None = None
+    favourites: bool = False
+    tags: tuple[str, ...] = ()
+    ids: tuple[PictureId, ...] | None = None  # none of these is wanted where it is empty
+
+    def condition(self, owner: str) -> ColumnElement[bool]:
+        """Return the condition on rows of `pictures` that `owner` wants to see."""
+        shown = (Picture.owner == owner, Picture.deleted_at.is_(None))
+        return and_(*shown, *self._of_parameters(), *self._of_picture())
+
+    def _of_parameters(self) -> Iterator[ColumnElement[bool]]:
+        """Yield the conditions on what stands in its parameters."""
+        if wanted := words.of_search(self.words):
+            yield Picture.words.contains(wanted)
+        if self.checkpoints is not None:
+            yield _of(self.checkpoints)
+        if self.adapter:
+            yield and_(Picture.adapters.contains([self.adapter]), ADAPTED)
+        if self.sampler:
+            yield Picture.sampler == self.sampler
+        if self.size:
+            yield and_(Picture.width == self.size[0], Picture.height == self.size[1])
+        if self.seed is not None:
+            yield Picture.seed == self.seed
+
+    def _of_picture(self) -> Iterator[ColumnElement[bool]]:
+        """Yield the conditions on when it was made, for which job, and what its owner says of it."""
+        if self.since:
+            yield Picture.ended_at >= self.since
+        if self.until:
+            yield Picture.ended_at < self.until
+        if self.job is not None:
+            yield Picture.job_id == self.job
+        if self.favourites:
+            yield Picture.favourite == true()
+        if self.tags:
+            yield and_(Picture.tags.contains([*self.tags]), TAGGED)
+        if self.ids is not None:
+            yield self.named()
+
+    def named(self) -> ColumnElement[bool]:
+        """Return the condition that a picture is one of `ids`, whoever has it and whether or not it is deleted."""
+        if not self.ids:
+            return false()
+        jobs = {one.job for one in self.ids}
+        return and_(
+            Picture.job_id.in_(jobs),
+            tuple_(Picture.job_id, Picture.index).in_([(one.job, one.index) for one in self.ids]),
+        )
+
+
+def _of(titles: tuple[str, ...]) -> ColumnElement[bool]:
+    return Picture.checkpoint == titles[0] if len(titles) == 1 else Picture.checkpoint.in_(titles)

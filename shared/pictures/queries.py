@@ -1,0 +1,233 @@
+"""Pages of an owner's pictures, and what can be filtered by. They read only, and lock nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Self
+
+from sqlalchemy import ColumnElement, Select, and_, func, select, text, tuple_
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from shared.db.tables import Image, Job, Picture
+from shared.errors import NotFound
+from shared.jobs import stored
+from shared.jobs.stored import Understood
+from shared.models.model_set import hashes_in
+from shared.params.codecs import split_title
+from shared.params.render import RenderParams
+from shared.pictures.filters import ADAPTED, TAGGED, Filter, Order, PictureId
+
+MOST_COUNTED: Final = 10_000
+KEPT: Final = timedelta(hours=1)
+"""How long a deleted picture can be restored."""
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_MOST_LISTS: Final = 5000  # of tags or adapters that are looked through for what there is
+_MOST_FACETS: Final = 200
+
+
+@dataclass(frozen=True)
+class PictureView:
+    """One finished picture."""
+
+    id: PictureId
+    image_id: int
+    attempt: int
+    owner: str
+    ended_at: datetime
+    params: RenderParams  # of this picture alone
+    favourite: bool
+    tags: tuple[str, ...]
+    deleted_at: datetime | None
+    removed_at: datetime | None
+    unknown: Mapping[str, Any] = field(default_factory=dict)  # parameters of a newer version, by dotted name
+    hashes: Mapping[str, str] = field(default_factory=dict)  # ModelSet.hashes
+
+    @property
+    def is_restorable(self) -> bool:
+        """Whether it is deleted and its files are still kept."""
+        return self.deleted_at is not None and self.removed_at is None
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The place behind a picture in the order of pages."""
+
+    ended_at: datetime
+    image_id: int
+
+    def __str__(self) -> str:
+        return f"{(self.ended_at - _EPOCH) // _MICROSECOND}-{self.image_id}"
+
+    @classmethod
+    def read(cls, given: str) -> Self:
+        """Return the cursor that a page has given. Raises ValueError."""
+        moment, _, image_id = given.partition("-")
+        return cls(_EPOCH + int(moment) * _MICROSECOND, int(image_id))
+
+
+@dataclass(frozen=True)
+class PicturePage:
+    """Some pictures; `next` is the cursor of the page behind them, None on the last."""
+
+    pictures: tuple[PictureView, ...]
+    next: Cursor | None
+
+
+@dataclass(frozen=True)
+class Facets:
+    """What an owner's pictures can be filtered by, each sorted."""
+
+    checkpoints: tuple[str, ...]
+    samplers: tuple[str, ...]
+    adapters: tuple[str, ...]
+    tags: tuple[str, ...]
+
+
+def page(  # noqa: PLR0913 - a page is a filter, an order and a place
+    session: Session,
+    owner: str,
+    wanted: Filter,
+    *,
+    order: Order = "newest",
+    cursor: Cursor | None = None,
+    limit: int = 60,
+) -> PicturePage:
+    """Return up to `limit` pictures of an owner that are as wanted, from behind `cursor`."""
+    rows = session.scalars(_page(owner, wanted, order, cursor).limit(limit + 1)).all()
+    shown = rows[:limit]
+    last = Cursor(shown[-1].ended_at, shown[-1].image_id) if len(rows) > limit else None
+    return PicturePage(tuple(_views(session, shown)), last)
+
+
+def _page(owner: str, wanted: Filter, order: Order, cursor: Cursor | None) -> Select[Picture]:
+    query = select(Picture).where(wanted.condition(owner))
+    place = tuple_(Picture.ended_at, Picture.image_id)
+    if cursor:
+        behind = tuple_(cursor.ended_at, cursor.image_id)
+        query = query.where(place < behind if order == "newest" else place > behind)
+    columns = (Picture.ended_at, Picture.image_id)
+    return query.order_by(*(column.desc() if order == "newest" else column.asc() for column in columns))
+
+
+def picture(session: Session, owner: str, wanted: PictureId) -> PictureView:
+    """Return one picture of an owner, a deleted one too. Raises NotFound."""
+    row = session.scalar(select(Picture).where(is_named(owner, wanted)))
+    views = _views(session, [row]) if row else []
+    if not views:
+        raise NotFound(f"There is no picture {wanted}.")
+    return views[0]
+
+
+def is_named(owner: str, wanted: PictureId) -> ColumnElement[bool]:
+    """The condition that a row is this picture, deleted or not."""
+    # By the image, which is there once and has an index of its own.
+    found = select(Image.id).where(Image.job_id == wanted.job, Image.index == wanted.index).scalar_subquery()
+    return and_(Picture.image_id == found, Picture.owner == owner)
+
+
+def several(session: Session, owner: str, ids: Collection[PictureId]) -> list[PictureView]:
+    """Return those of an owner's pictures that are there, in the order given."""
+    rows = session.scalars(select(Picture).where(Filter(ids=tuple(ids)).condition(owner))).all()
+    views = {view.id: view for view in _views(session, rows)}
+    return [views[one] for one in ids if one in views]
+
+
+def count(session: Session, owner: str, wanted: Filter) -> int:
+    """Return how many pictures of an owner are as wanted, counted up to `MOST_COUNTED`."""
+    some = select(Picture.image_id).where(wanted.condition(owner)).limit(MOST_COUNTED).subquery()
+    return session.scalar(select(func.count()).select_from(some)) or 0
+
+
+# One probe of the index a value, however many pictures have it.
+_DISTINCT: Final = """
+    WITH RECURSIVE found AS (
+        (SELECT {column} AS value
+         FROM pictures
+         WHERE owner = :owner AND deleted_at IS NULL AND {column} IS NOT NULL
+         ORDER BY {column}
+         LIMIT 1)
+        UNION ALL
+        SELECT (SELECT {column}
+                FROM pictures
+                WHERE owner = :owner AND deleted_at IS NULL AND {column} > found.value
+                ORDER BY {column}
+                LIMIT 1)
+        FROM found
+        WHERE found.value IS NOT NULL
+    )
+    SELECT value FROM found WHERE value IS NOT NULL LIMIT :most
+"""
+_CHECKPOINTS = text(_DISTINCT.format(column="checkpoint"))
+_SAMPLERS = text(_DISTINCT.format(column="sampler"))
+
+
+def facets(session: Session, owner: str) -> Facets:
+    """Return what an owner's pictures can be filtered by: tags and adapters are those of the latest pictures."""
+    return Facets(
+        checkpoints=checkpoints(session, owner),
+        samplers=tuple(session.scalars(_SAMPLERS, {"owner": owner, "most": _MOST_FACETS})),
+        adapters=_held(session, owner, Picture.adapters, ADAPTED),
+        tags=_held(session, owner, Picture.tags, TAGGED),
+    )
+
+
+def checkpoints(session: Session, owner: str, named: str = "") -> tuple[str, ...]:
+    """Return the titles of the checkpoints of an owner's pictures; those alone that have this title, name or hash."""
+    titles = tuple(session.scalars(_CHECKPOINTS, {"owner": owner, "most": _MOST_FACETS}))
+    wanted = named.casefold()
+    return tuple(title for title in titles if not wanted or wanted in _names(title))
+
+
+def _names(title: str) -> set[str]:
+    name, short_hash = split_title(title)
+    return {one.casefold() for one in (title, name, short_hash) if one}
+
+
+def _held(
+    session: Session, owner: str, column: InstrumentedAttribute[list[str]], has_any: ColumnElement[bool]
+) -> tuple[str, ...]:
+    latest = (
+        select(column.label("values"))
+        .where(Picture.owner == owner, Picture.deleted_at.is_(None), has_any)
+        .order_by(Picture.ended_at.desc(), Picture.image_id.desc())
+        .limit(_MOST_LISTS)
+        .subquery()
+    )
+    values = select(func.unnest(latest.c["values"]).label("value")).distinct().order_by("value").limit(_MOST_FACETS)
+    return tuple(session.scalars(values))
+
+
+def _views(session: Session, rows: Sequence[Picture]) -> list[PictureView]:
+    """Return the views of pictures, except of those whose job was deleted since `rows` were read."""
+    of_jobs = select(Job.id, Job.params, Job.models).where(Job.id.in_({row.job_id for row in rows}))
+    jobs = {job_id: (params, models) for job_id, params, models in session.execute(of_jobs)}
+    of_images = select(Image.id, Image.changes, Image.models).where(Image.id.in_([row.image_id for row in rows]))
+    images = {image_id: (changes, models) for image_id, changes, models in session.execute(of_images)}
+    views = []
+    for row in rows:
+        if row.job_id in jobs and row.image_id in images:
+            (params, models), (changes, own_models) = jobs[row.job_id], images[row.image_id]
+            understood = stored.image(params, row.index, changes)
+            views.append(_view(row, understood, hashes_in(own_models or models)))
+    return views
+
+
+def _view(row: Picture, understood: Understood, hashes: Mapping[str, str]) -> PictureView:
+    return PictureView(
+        id=PictureId(row.job_id, row.index),
+        image_id=row.image_id,
+        attempt=row.attempt,
+        owner=row.owner,
+        ended_at=row.ended_at,
+        params=understood.params,
+        favourite=row.favourite,
+        tags=tuple(row.tags),
+        deleted_at=row.deleted_at,
+        removed_at=row.removed_at,
+        unknown=understood.unknown,
+        hashes=hashes,
+    )

@@ -1,0 +1,224 @@
+"""The gallery in the database: what is listed, found, marked, deleted and removed."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import select, text, update
+
+from shared.db.sessions import transact
+from shared.db.tables import Image, Picture
+from shared.errors import NotFound, Refused
+from shared.maintenance.pictures import list_pictures, remove_deleted
+from shared.media.storage import Storage, key
+from shared.params.render import RenderParams
+from shared.pictures import changes, queries
+from shared.pictures.changes import Marks
+from shared.pictures.filters import Filter, PictureId
+from shared.queue.queries import job as job_view
+from shared.queue.queries import picture_bytes
+from shared.queue.submit import submit
+from tests.support.admissions import sweep
+from tests.support.galleries import finished
+from tests.support.queueing import Farmhand
+
+
+@pytest.fixture
+def make(sessions, job_factory):
+    return lambda **params: finished(sessions, job_factory, **params)
+
+
+@pytest.fixture
+def found(sessions):
+    """The ids that a filter finds of an owner's pictures, page by page."""
+
+    def find(owner="local", order="newest", limit=60, **wanted):
+        ids, cursor = [], None
+        while True:
+            page = transact(
+                sessions,
+                lambda session, at=cursor: queries.page(
+                    session, owner, Filter(**wanted), order=order, cursor=at, limit=limit
+                ),
+            )
+            ids += [str(view.id) for view in page.pictures]
+            if page.next is None:
+                return ids
+            cursor = queries.Cursor.read(str(page.next))
+
+    return find
+
+
+def act(sessions, action, *ids, owner="local", tag="", **wanted):
+    named = {"ids": tuple(PictureId(*map(int, one.split("."))) for one in ids)} if ids else {}
+    return changes.change(sessions, owner, action, Filter(**named, **wanted), tag)
+
+
+def test_pictures_are_found_by_what_they_were_asked_for(make, found):
+    boat = make(prompt="a red boat at sea <lora:ink:0.7>", seed=5, sampler="Heun", count=2)
+    tower = make(prompt="海边的日落", width=128, checkpoint="d" * 64, hires={"upscaler": "Lanczos", "denoising": 0.5})
+    other = make(prompt="a red boat", owner="bob")
+
+    boats, towers = [f"{boat.id}.1", f"{boat.id}.0"], [f"{tower.id}.0"]
+    assert found() == towers + boats
+    assert found(owner="bob") == [f"{other.id}.0"]
+    assert found(words="boats red") == boats
+    assert found(words="日落") == towers
+    assert found(words="boat tower") == []
+    assert found(adapter="ink") == boats
+    assert found(checkpoints=("demo [dddddddddd]",)) == towers
+    assert found(checkpoints=()) == []
+    assert found(sampler="Heun") == boats
+    assert found(seed=6) == boats[:1]
+    assert found(size=(256, 128)) == towers
+    assert found(job=boat.id, order="oldest") == boats[::-1]
+    assert found(since=datetime.now(UTC) - timedelta(hours=1)) == towers + boats
+    assert found(until=datetime.now(UTC) - timedelta(hours=1)) == []
+
+
+def test_pages_bring_each_picture_once_also_of_the_same_moment(sessions, make, found):
+    job = make(count=7)
+    with sessions.begin() as session:
+        session.execute(update(Picture).values(ended_at=datetime(2026, 1, 1, 12, 0, 0, 123, tzinfo=UTC)))
+    newest = [f"{job.id}.{index}" for index in reversed(range(7))]
+    assert found(limit=2) == newest
+    assert found(limit=3, order="oldest") == newest[::-1]
+
+
+def test_facets_are_those_of_the_owner(sessions, make):
+    job = make(prompt="a boat <lora:ink>", sampler="Heun")
+    make(prompt="a boat <lora:chalk>", owner="bob", checkpoint="d" * 64)
+    act(sessions, "tag", f"{job.id}.0", tag="good")
+    assert transact(sessions, lambda session: queries.facets(session, "local")) == queries.Facets(
+        ("demo [cccccccccc]",), ("Heun",), ("ink",), ("good",)
+    )
+    for name in ("demo", "CCCCCCCCCC", "demo [cccccccccc]"):
+        titles = transact(sessions, lambda session, name=name: queries.checkpoints(session, "local", name))
+        assert titles == ("demo [cccccccccc]",)
+
+
+def test_images_of_before_are_listed_the_latest_first(sessions, make, found):
+    """As after an upgrade: the table is empty, and says up to where images are not listed."""
+    jobs = [make(count=2) for _ in range(2)]
+    with sessions.begin() as session:
+        session.execute(text("DELETE FROM pictures"))
+        session.execute(text("UPDATE farm SET unlisted_images = (SELECT max(id) FROM images)"))
+    make(prompt="a boat")
+    assert len(found()) == 5
+    assert found(words="painting", order="oldest") == [f"{job.id}.{index}" for job in jobs for index in range(2)]
+    with sessions() as session:
+        assert session.scalar(text("SELECT unlisted_images FROM farm")) is None
+
+
+def test_a_job_of_a_newer_version_is_listed_and_hinders_no_other(sessions, job_factory, make, found):
+    job = job_factory(prompt="a boat")
+    with sessions.begin() as session:
+        session.execute(text('UPDATE jobs SET params = params || \'{"mood": 3, "sampler": "New"}\''))
+    hand = Farmhand(sessions)
+    hand.finish(hand.worker().claim())
+    assert list_pictures(sessions) == 1
+    assert found(words="boat") == [f"{job.id}.0"]
+
+
+def test_cells_of_a_sweep_are_found_by_their_own_parameters(sessions, found):
+    base = RenderParams(prompt="a lake", checkpoint="demo [cccccccccc]", width=64, height=64, seed=5, steps=4)
+    cells = sweep("local", base, {"prompt": ["a lake", "a lake in winter"], "width": [64, 128], "sampler": ["Heun"]})
+    job = finished(sessions, lambda: transact(sessions, lambda session: submit(session, cells).job))
+    assert found(words="winter", order="oldest") == [f"{job.id}.2", f"{job.id}.3"]
+    assert found(size=(128, 64), sampler="Heun", order="oldest") == [f"{job.id}.1", f"{job.id}.3"]
+    view = transact(sessions, lambda session: queries.picture(session, "local", PictureId(job.id, 3)))
+    assert (view.params.prompt, view.params.width) == ("a lake in winter", 128)
+
+
+def test_marks_are_kept_and_found(sessions, make, found):
+    job = make(count=3)
+    first = PictureId(job.id, 0)
+    transact(sessions, lambda session: changes.mark(session, "local", first, Marks(favourite=True, tags=["sky"])))
+    transact(sessions, lambda session: changes.mark(session, "local", first, Marks()))
+    act(sessions, "favourite", f"{job.id}.2")
+    act(sessions, "tag", f"{job.id}.2", tag="sky")
+    assert act(sessions, "tag", f"{job.id}.2", tag="sky").pictures == 0
+    assert found(favourites=True) == found(tags=("sky",)) == [f"{job.id}.2", f"{job.id}.0"]
+    assert act(sessions, "unfavourite", favourites=True).pictures == 2
+    assert act(sessions, "untag", f"{job.id}.0", tag="sky").pictures == 1
+    assert found(favourites=True) == []
+    assert found(tags=("sky",)) == [f"{job.id}.2"]
+    with pytest.raises(NotFound):
+        transact(sessions, lambda session: changes.mark(session, "bob", first, Marks(favourite=True)))
+
+
+@pytest.mark.parametrize("tag", ["", " ", "a" * 61, "a\x00b", "a\u202eb"])
+def test_texts_that_are_no_tags_are_refused(tag):
+    with pytest.raises(Refused):
+        changes.tag(tag)
+
+
+def test_deleted_pictures_are_hidden_at_once_and_restored_whole_or_one_by_one(sessions, make, found):
+    job, kept = make(count=4), make(prompt="a boat")
+    whole = [f"{job.id}.{index}" for index in reversed(range(4))]
+    one = act(sessions, "delete", whole[0])
+    rest = act(sessions, "delete", words="painting")
+    assert (one.pictures, rest.pictures, rest.is_all) == (1, 3, True)
+    assert found() == [f"{kept.id}.0"]
+    view = transact(sessions, lambda session: job_view(session, job.id))
+    assert all(image.deleted_at for image in view.images)
+    assert view.counts["succeeded"] == 4
+
+    assert changes.restore(sessions, "bob", rest.deleted_at).pictures == 0
+    assert changes.restore(sessions, "local", rest.deleted_at).pictures == 3
+    assert found(job=job.id) == whole[1:]
+    assert act(sessions, "restore", whole[0], owner="bob").pictures == 0
+    assert act(sessions, "restore", whole[0]).pictures == 1
+    assert found(job=job.id) == whole
+
+
+def test_a_picture_that_comes_after_a_filter_was_asked_for_is_not_among_them(sessions, make, found):
+    make()
+    with sessions.begin() as session:
+        session.execute(update(Picture).values(ended_at=datetime.now(UTC) + timedelta(minutes=1)))
+    assert act(sessions, "delete").pictures == 0
+    assert len(found()) == 1
+
+
+def test_files_of_pictures_that_can_be_restored_stay_and_those_of_others_go(sessions, make, tmp_path):
+    storage, job = Storage(str(tmp_path / "pictures")), make(count=2)
+    files = [key(job.id, index, 1, kind) for index in range(2) for kind in ("picture", "thumbnail")]
+    for name in files:
+        storage.put(name, b"picture")
+    act(sessions, "delete", f"{job.id}.0")
+    assert remove_deleted(sessions, storage) == 0
+    with sessions.begin() as session:
+        past = datetime.now(UTC) - queries.KEPT - timedelta(minutes=2)
+        session.execute(update(Picture).where(Picture.deleted_at.is_not(None)).values(deleted_at=past))
+    assert act(sessions, "restore", f"{job.id}.0").pictures == 0
+    assert remove_deleted(sessions, storage) == 1
+    assert [storage.exists(name) for name in files] == [False, False, True, True]
+    assert remove_deleted(sessions, storage) == 0
+    view = transact(sessions, lambda session: queries.picture(session, "local", PictureId(job.id, 0)))
+    assert not view.is_restorable
+
+
+def test_a_row_that_somebody_holds_is_not_waited_for(sessions, make, found):
+    job = make(count=3)
+    with sessions.begin() as holder:
+        held = select(Picture).where(Picture.job_id == job.id, Picture.index == 1).with_for_update()
+        holder.scalars(held).one()
+        done = act(sessions, "delete", job=job.id)
+    assert (done.pictures, done.is_all) == (2, False)
+    assert found() == [f"{job.id}.1"]
+
+
+def test_pictures_go_with_their_job(sessions, make):
+    job = make()
+    with sessions.begin() as session:
+        session.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": job.id})
+        assert session.scalars(select(Picture)).all() == []
+
+
+def test_the_size_of_pictures_is_without_those_that_were_removed(sessions, make):
+    make(count=2)
+    with sessions.begin() as session:
+        session.execute(update(Picture).where(Picture.index == 0).values(removed_at=datetime.now(UTC)))
+        total = sum(session.scalars(select(Image.bytes)))
+        assert picture_bytes(session) == total // 2

@@ -1,0 +1,142 @@
+"""Each filter of the gallery is a walk of an index, and pages far behind cost as little as the first."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text
+
+from shared.db.sessions import transact
+from shared.pictures import changes, queries
+from shared.pictures.filters import Filter
+from tests.conftest import catalogue_of_its_own
+from tests.support.galleries import fill
+from tests.support.queueing import Farmhand
+
+FILTERS = {
+    "none": Filter(),
+    "a word of all": Filter(words="boat"),
+    "a rare word": Filter(words="w5"),
+    "Chinese": Filter(words="日落"),
+    "several words": Filter(words="boat sea w7"),
+    "a checkpoint": Filter(checkpoints=("c3",)),
+    "an adapter": Filter(adapter="ink"),
+    "a sampler": Filter(sampler="s2"),
+    "a size": Filter(size=(512, 515)),
+    "a seed": Filter(seed=77),
+    "a day": Filter(since=datetime.now(UTC) - timedelta(days=2), until=datetime.now(UTC) - timedelta(days=1)),
+    "favourites": Filter(favourites=True),
+    "a tag": Filter(tags=("good",)),
+    "words of a checkpoint": Filter(words="w5", checkpoints=("c3",)),
+}
+
+
+@pytest.fixture(scope="module")
+def gallery(home):
+    """Two owners with 3,000 pictures each."""
+    with catalogue_of_its_own(home) as (sessions, _):
+        fill(sessions, 3000)
+        yield sessions
+
+
+def read_rows(plan):
+    """The rows that a plan reads from the table: those it returns, and those it looks at for nothing."""
+    own = 0
+    if plan.get("Relation Name") == "pictures":
+        assert plan["Node Type"] != "Seq Scan"
+        own = plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0) + plan.get("Rows Removed by Index Recheck", 0)
+    return own + sum(map(read_rows, plan.get("Plans", ())))
+
+
+def explained(session, query):
+    connection = session.connection()
+    compiled = query.compile(dialect=connection.dialect, compile_kwargs={"render_postcompile": True})
+    explain = f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {compiled}"
+    return connection.exec_driver_sql(explain, compiled.construct_params()).scalar_one()[0]["Plan"]
+
+
+@pytest.mark.parametrize("wanted", FILTERS.values(), ids=FILTERS.keys())
+@pytest.mark.parametrize("order", ["newest", "oldest"])
+def test_a_page_reads_little_more_than_it_shows(gallery, wanted, order):
+    with gallery() as session:
+        query = queries._page("ann", wanted, order, None).limit(61)
+        assert read_rows(explained(session, query)) < 800
+
+
+def test_a_page_far_behind_reads_no_more_than_the_first(gallery):
+    with gallery() as session:
+        behind = transact(gallery, lambda session: queries.page(session, "ann", Filter(), limit=2000)).next
+        assert read_rows(explained(session, queries._page("ann", Filter(), "newest", behind).limit(61))) < 70
+
+
+def percentile(seconds, share=0.99):
+    return statistics.quantiles(seconds, n=100)[round(share * 100) - 1]
+
+
+@pytest.mark.nightly
+@pytest.mark.alone
+@pytest.mark.timeout(900)
+def test_each_page_of_a_hundred_thousand_takes_less_than_60_ms_and_deleting_10_000_stalls_no_claim(
+    home, record_property
+):
+    with catalogue_of_its_own(home) as (sessions, _):
+        [job, _] = fill(sessions, 100_000)
+        for name, wanted in FILTERS.items():
+            hundredth = hundredth_page(sessions, wanted)
+            for place in (None, hundredth):
+                slowest = percentile([timed_page(sessions, wanted, place) for _ in range(100)])
+                record_property(f"{name}, {'first' if place is None else 'hundredth'} page, p99 ms", slowest * 1000)
+                assert slowest < 0.06, name
+        record_property("claim beside a deletion, p99 ms", claims_beside_a_deletion(sessions, job) * 1000)
+
+
+def hundredth_page(sessions, wanted):
+    cursor = None
+    for _ in range(99):
+        page = transact(sessions, lambda session, at=cursor: queries.page(session, "ann", wanted, cursor=at))
+        cursor = page.next or cursor
+    return cursor
+
+
+def timed_page(sessions, wanted, place):
+    start = time.perf_counter()
+    transact(sessions, lambda session: queries.page(session, "ann", wanted, cursor=place))
+    return time.perf_counter() - start
+
+
+def claims_beside_a_deletion(sessions, job):
+    """Return the p99 of claims while 10,000 pictures are deleted, and assert that it is near that of claims alone."""
+    with sessions.begin() as session:
+        session.execute(
+            text("""
+            INSERT INTO images (
+                job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes
+            )
+            SELECT :job, 200000 + n, 'queued', 'ann', 'c', 'default', 6, false, 0, 1, 0, 0
+            FROM generate_series(1, 4000) AS n
+            """),
+            {"job": job},
+        )
+        opened = text("UPDATE jobs SET count = 200000, unfinished = 4000, state = 'open' WHERE id = :job")
+        session.execute(opened, {"job": job})
+    worker = Farmhand(sessions).worker()
+
+    def claim():
+        start = time.perf_counter()
+        assert worker.claim()
+        return time.perf_counter() - start
+
+    alone = percentile([claim() for _ in range(200)])
+    since = datetime.now(UTC) - timedelta(minutes=10_000)  # as many pictures
+    deletion = threading.Thread(target=changes.change, args=(sessions, "ann", "delete", Filter(since=since)))
+    deletion.start()
+    beside = [claim()]
+    while deletion.is_alive():
+        beside.append(claim())
+    deletion.join()
+    assert percentile(beside * 10) < max(3 * alone, 0.05)
+    return percentile(beside * 10)
