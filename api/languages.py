@@ -48,7 +48,7 @@ def ngettext(singular: str, plural: str, num: int, /, **values: object) -> str:
 
 
 def lazy(text: str) -> Lazy:
-    """Return a text that is made at import: it becomes a text in the language of the request when it is shown."""
+    """Return a text that is made at import: it is in the language of the request when it is shown, its places open."""
     return Lazy(text)
 
 
@@ -60,7 +60,7 @@ class Lazy(UserString):
 
     @property
     def data(self) -> str:  # type: ignore[override]
-        return _(self.text)
+        return _gettext(self.text)
 
 
 @cache

@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from api.languages import _, lazy
 from api.pages.fields import printed
 from api.schemas.catalogue import StyleBody
+from api.sentences import said
 from shared.admission import sizes
 from shared.models import architectures, image_encoders
 from shared.models.catalogue import Catalogue, Entry
@@ -43,7 +45,7 @@ _NEEDED: Final[tuple[tuple[Group, Kind], ...]] = (
     (FACES, "face-restorer"),
 )
 """Groups of the form that can do nothing without a model file."""
-_OWN_VAES: Final = (Option(AUTOMATIC_VAE, "Automatic"), Option(BUILT_IN_VAE, "Built in"))
+_OWN_VAES: Final = ((AUTOMATIC_VAE, lazy("Automatic")), (BUILT_IN_VAE, lazy("Built in")))
 
 
 def offers(
@@ -55,9 +57,13 @@ def offers(
         "checkpoint": _checkpoints(catalogue.usable(first=limits.first_checkpoint), limits),
         "sampler": _samplers(),
         "schedule": [
-            Option(name, label, {"takes": _takes(SCHEDULE_OPTIONS.get(name, ()))}) for name, label in SCHEDULES.items()
+            Option(name, said(label), {"takes": _takes(SCHEDULE_OPTIONS.get(name, ()))})
+            for name, label in SCHEDULES.items()
         ],
-        "vae": [*_OWN_VAES, *(Option(vae.title, vae.title, _traits(vae)) for vae in catalogue.usable("vae"))],
+        "vae": [
+            *(Option(name, str(label)) for name, label in _OWN_VAES),
+            *(Option(vae.title, vae.title, _traits(vae)) for vae in catalogue.usable("vae")),
+        ],
         "controlnet": _by_family(catalogue.usable("controlnet")),
         "ip-adapter": _ip_adapters(catalogue),
         "image-encoder": [Option(file.title, file.title) for file in catalogue.usable("image-encoder")],
@@ -80,22 +86,22 @@ def missing(catalogue: Catalogue) -> dict[str, str]:
     adapters = catalogue.usable("ip-adapter")
     if adapters and not any(_has_encoder(catalogue, one) for one in adapters):
         place = image_encoders.wanted(adapters[0].details).place
-        found[IP_ADAPTER.name] = f"The IP-Adapters here need an image encoder. Put {place}."
+        found[IP_ADAPTER.name] = _("The IP-Adapters here need an image encoder. Put %(place)s.", place=said(place))
     return found
 
 
 def _missing(catalogue: Catalogue, kind: Kind) -> str:
     facts, broken = KINDS[kind], catalogue.entries(kind)
     if broken:
-        return f"{broken[0].name} cannot be used: {broken[0].reason}"
-    return f"There is no {facts.label} here. Put {facts.accepted}."
+        return _("%(name)s cannot be used: %(reason)s", name=broken[0].name, reason=said(broken[0].reason))
+    return _("There is no %(kind)s here. Put %(file)s.", kind=said(facts.label), file=said(facts.accepted))
 
 
 def _ip_adapters(catalogue: Catalogue) -> list[Option]:
     """Return the IP-Adapters; those whose image encoder is not here say so."""
     lacking = {one.title for one in catalogue.usable("ip-adapter") if not _has_encoder(catalogue, one)}
     return [
-        replace(one, label=f"{one.label}, image encoder missing") if one.value in lacking else one
+        replace(one, label=_("%(name)s, image encoder missing", name=one.label)) if one.value in lacking else one
         for one in _by_family(catalogue.usable("ip-adapter"))
     ]
 
@@ -115,7 +121,7 @@ def _none(parameter: Parameter) -> list[Option]:
     if "." not in parameter.name:
         return []
     if parameter.is_required:
-        return [Option("", "none")]
+        return [Option("", _("none"))]
     return [Option("", printed(parameter.fact.means[""]))] if "" in parameter.fact.means else []
 
 
@@ -140,7 +146,7 @@ def _checkpoints(files: Sequence[Entry], limits: Limits) -> list[Option]:
 def _traits(file: Entry) -> dict[str, str]:
     """Return what scripts may want to know of a model file, and its architecture and prediction in words."""
     family = architectures.label(file.architecture) if file.architecture else ""
-    words = [family, f"predicts {file.prediction}" if file.prediction else ""]
+    words = [family, _("predicts %(what)s", what=file.prediction) if file.prediction else ""]
     return {
         "architecture": file.architecture or "",
         "family": family,
@@ -150,7 +156,7 @@ def _traits(file: Entry) -> dict[str, str]:
 
 
 def _style(style: StyleBody) -> Option:
-    texts = [style.prompt, style.negative_prompt and f"Negative: {style.negative_prompt}"]
+    texts = [style.prompt, style.negative_prompt and _("Negative: %(text)s", text=style.negative_prompt)]
     return Option(style.name, style.name, {"text": "\n".join(filter(None, texts))})
 
 

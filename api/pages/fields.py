@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final, Literal
 
+from api.languages import _
+from api.sentences import said
 from shared.params.codecs import BUILT_IN_VAE
 from shared.params.facts import is_blank
 from shared.params.paths import field_name
@@ -46,13 +48,13 @@ class Field:
     def legend(self) -> str:
         """The words for the item of a list that it belongs to, counted from 1; empty: none."""
         around = parameters().get(field_name(self.item))
-        return printed(f"{around.label} {int(self.item.rpartition('.')[2]) + 1}") if around else ""
+        return f"{printed(around.label)} {int(self.item.rpartition('.')[2]) + 1}" if around else ""
 
     @property
     def label(self) -> str:
         """The words beside the input, behind those for its item unless they say the same: `ControlNet 1: Weight`."""
         own, around = printed(self.parameter.label), parameters().get(field_name(self.item))
-        return self.legend if around and own == printed(around.label) else ": ".join(filter(None, (self.legend, own)))
+        return self.legend if around and own == printed(around.label) else titled(self.legend, own)
 
     @property
     def kind(self) -> Kind:
@@ -84,7 +86,7 @@ class Field:
     def labels(self) -> dict[str, str]:
         """The words for its values, by the value as it is typed."""
         labels = {self.typed(value): printed(label) for value, label in self.parameter.fact.labels.items()}
-        return labels or ({answer: answer for answer in MAYBE} if self.kind == "maybe" else {})
+        return labels or ({"yes": _("yes"), "no": _("no")} if self.kind == "maybe" else {})
 
     def typed(self, value: object) -> str:
         """Return a value as a person would have typed it."""
@@ -132,8 +134,13 @@ def number(text: str) -> object:
 
 
 def printed(text: str) -> str:
-    """Return a text of the facts as pages print it."""
-    return text.replace("'", "’")
+    """Return a text of the facts in the language of the page, as pages print it."""
+    return said(text).replace("'", "’")
+
+
+def titled(title: str, words: str) -> str:
+    """Return words below a title, in one line: `ControlNet 1: Weight`; without one, the words alone."""
+    return _("%(title)s: %(words)s", title=title, words=words) if title else words
 
 
 def _instant(text: str) -> datetime | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from api.pages.fields import EVERY, Field, printed
+from api.pages.fields import EVERY, Field, printed, titled
 from shared.params.facts import EVERYDAY, HIRES, IMG2IMG, Group
 from shared.params.paths import field_name
 from shared.params.scheduling import Scheduling
@@ -44,9 +44,9 @@ def label(name: str) -> str:
 def full_label(name: str) -> str:
     """Return a field's label with its group's title, unless it says that itself: `Hires: Scale`, `Hires steps`."""
     group, own = EVERY[name].parameter.group if name in EVERY else None, label(name)
-    if group is None or group is EVERYDAY or own.startswith(group.title):
+    if group is None or group is EVERYDAY or own.startswith(printed(group.title)):
         return own
-    return f"{printed(group.title)}: {own}"
+    return titled(printed(group.title), own)
 
 
 def place(name: str) -> int:

@@ -9,32 +9,55 @@ from typing import Final
 
 from markupsafe import Markup, escape
 
+from api import languages
+from api.languages import _, lazy, ngettext, number
 from api.pages.fields import printed
 from api.pages.parameter_table import sides
 from api.schemas.jobs import ImageBody, JobBody
 from api.schemas.workers import WorkerBody
+from api.sentences import said
 from shared.models.architectures import label
-from shared.quantities import counted, data_size, duration
+from shared.quantities import data_size, duration
 from shared.queue.explain import Cause
 
 _CODE: Final = re.compile(r"`([^`]+)`")
 _LOADING: Final = re.compile(r"(?P<what>loading .+?)(?:, about (?P<usual>.+))?")
 PHASES: Final = {
-    "embed": "reading the prompt",
-    "decode": "decoding",
-    "idle": "waiting for the card",
-    "saving": "saving the picture",
+    "embed": lazy("reading the prompt"),
+    "decode": lazy("decoding"),
+    "idle": lazy("waiting for the card"),
+    "saving": lazy("saving the picture"),
 }
 """The phases of a running image outside its steps; any other phase is in words already."""
 
 WORKER_PHASES: Final = {
-    "embed": "reading prompts",
-    "steps": "rendering",
-    "decode": "decoding pictures",
-    "warm-up": "preparing the card",
-    "idle": "waiting for work",
+    "embed": lazy("reading prompts"),
+    "steps": lazy("rendering"),
+    "decode": lazy("decoding pictures"),
+    "warm-up": lazy("preparing the card"),
+    "idle": lazy("waiting for work"),
 }
 """The phases of a worker; any other phase is in words already."""
+
+STATES: Final = {
+    "queued": lazy("queued"),
+    "running": lazy("running"),
+    "succeeded": lazy("succeeded"),
+    "failed": lazy("failed"),
+    "cancelled": lazy("cancelled"),
+    "held": lazy("held"),
+    "unknown": lazy("unknown"),
+    "starting": lazy("starting"),
+    "ready": lazy("ready"),
+    "draining": lazy("draining"),
+    "drained": lazy("drained"),
+    "dead": lazy("dead"),
+    "stopped": lazy("stopped"),
+    "silent": lazy("silent"),
+    "unusable": lazy("unusable"),
+    "paused": lazy("paused"),
+}
+"""The words for states; a state that is not here is its own."""
 
 _NEXT: Final = frozenset({Cause.NEXT, Cause.SLOT})
 """The reasons of a job that is next."""
@@ -42,26 +65,29 @@ _FOR_NOBODY: Final = frozenset({Cause.MEMORY, Cause.NEWER_VERSION, Cause.NO_CHEC
 """The reasons of a job that none of the living workers can take, wherever it stands."""
 
 _ERROR_TEXTS: Final = {
-    400: ("The request cannot be read", "Go back, check it, and try again."),
-    403: ("Not allowed from here", "Open the form on this farm’s own pages and send it from there."),
-    404: ("There is nothing here", "It may have been deleted, or it belongs to another owner."),
-    405: ("That cannot be done this way", "Use the buttons of the farm’s pages."),
-    409: ("Not possible in this state", "Go back to the job’s page: it shows what can be done now."),
-    413: ("Too large", "Go back and send less; the form still has your settings."),
-    422: ("Some settings cannot be accepted", "Go back and change them; the form still has your settings."),
-    500: ("Internal error", "Try once more. If it fails again, give the id above to the person who runs this farm."),
-    503: ("The farm is not ready", "Nothing is lost. Try again in a few seconds."),
+    400: (lazy("The request cannot be read"), lazy("Go back, check it, and try again.")),
+    403: (lazy("Not allowed from here"), lazy("Open the form on this farm’s own pages and send it from there.")),
+    404: (lazy("There is nothing here"), lazy("It may have been deleted, or it belongs to another owner.")),
+    405: (lazy("That cannot be done this way"), lazy("Use the buttons of the farm’s pages.")),
+    409: (lazy("Not possible in this state"), lazy("Go back to the job’s page: it shows what can be done now.")),
+    413: (lazy("Too large"), lazy("Go back and send less; the form still has your settings.")),
+    422: (lazy("Some settings cannot be accepted"), lazy("Go back and change them; the form still has your settings.")),
+    500: (
+        lazy("Internal error"),
+        lazy("Try once more. If it fails again, give the id above to the person who runs this farm."),
+    ),
+    503: (lazy("The farm is not ready"), lazy("Nothing is lost. Try again in a few seconds.")),
 }
 
 
 def moment(at: datetime) -> str:
     """A time in UTC; scripts replace it by the reader's own time."""
-    return at.strftime("%d %b %Y, %H:%M UTC")
+    return languages.moment(at)
 
 
 def image_origin(image: ImageBody) -> str:
     """The worker of an image, and its attempt if it is not the first: `attempt 2 · host/cpu:0`."""
-    attempt = f"attempt {image.attempt}" if image.attempt > 1 else ""
+    attempt = _("attempt %(n)s", n=image.attempt) if image.attempt > 1 else ""
     return " · ".join(part for part in (attempt, image.worker) if part)
 
 
@@ -71,47 +97,58 @@ def image_words(image: ImageBody) -> str:
         case "running":
             return _running(image)
         case "succeeded":
-            return ", ".join([duration(image.seconds or 0), data_size(image.bytes or 0)])
+            return ", ".join([time_words(image.seconds or 0), data_size(image.bytes or 0)])
         case "held":
-            return image.reason or "held"
+            return said(image.reason or "held")
         case "queued":
-            return "waiting for a worker"
+            return _("waiting for a worker")
         case "unknown":
-            return "in a state that only a newer version knows"
+            return _("in a state that only a newer version knows")
     return ""
 
 
 def _running(image: ImageBody) -> str:
     """The phase of a running image; after its last step it waits for the decoder."""
     if image.phase == "steps":
-        return f"step {image.step} of {image.steps}" if image.step < image.steps else PHASES["decode"]
+        return (
+            _("step %(step)s of %(steps)s", step=image.step, steps=image.steps)
+            if image.step < image.steps
+            else str(PHASES["decode"])
+        )
     if image.phase and (loading := _LOADING.fullmatch(image.phase)):
         return _so_far(loading["what"], loading["usual"], image.started_at)
-    return PHASES.get(image.phase, image.phase) if image.phase else "starting"
+    return str(PHASES.get(image.phase) or said(image.phase)) if image.phase else _("starting")
 
 
 def _so_far(what: str, usual: str | None, since: datetime | None) -> Markup:
     """The file that is being loaded, how long that usually takes and has taken; scripts go on counting."""
     seconds = max(0.0, (datetime.now(UTC) - since).total_seconds()) if since else 0.0
-    usually = f"usually {usual}, " if usual else ""
-    counted = Markup('<span data-so-far="{:.0f}">{}</span>').format(seconds, duration(round(seconds)))
-    return Markup("{} ({}{} so far)").format(what, usually, counted)
+    counted = Markup('<span data-so-far="{:.0f}">{}</span>').format(seconds, time_words(round(seconds)))
+    places = {"what": escape(said(what)), "usual": escape(said(usual or "")), "time": counted}
+    words = (
+        _("%(what)s (usually %(usual)s, %(time)s so far)", **places)
+        if usual
+        else _("%(what)s (%(time)s so far)", **places)
+    )
+    return Markup(words)  # noqa: S704 - what fills it is escaped
 
 
 def worker_words(worker: WorkerBody) -> str:
     """The activity of one worker."""
     if worker.is_late:
-        return "silent for too long: its images go to others"
+        return _("silent for too long: its images go to others")
     if worker.drained is not None:
-        return f"paused {worker.drained}" if worker.drained.startswith("by ") else f"paused: {worker.drained}"
-    return WORKER_PHASES.get(worker.phase, worker.phase) or (
-        "waiting for work" if worker.state == "ready" else worker.state
-    )
+        why = said(worker.drained)
+        is_by = worker.drained.startswith("by ")
+        return _("paused %(by)s", by=why) if is_by else _("paused: %(why)s", why=why)
+    if worker.phase:
+        return str(WORKER_PHASES.get(worker.phase) or said(worker.phase))
+    return _("waiting for work") if worker.state == "ready" else state(worker.state)
 
 
 def job_title(job: JobBody) -> str:
     """The prompt of a job, or what it does to the pictures that it enlarges."""
-    return job.params.prompt or (job.params.upscale.words if job.params.upscale else "No prompt")
+    return job.params.prompt or (said(job.params.upscale.words) if job.params.upscale else _("No prompt"))
 
 
 def job_words(job: JobBody) -> str:
@@ -119,28 +156,35 @@ def job_words(job: JobBody) -> str:
     total = sum(job.counts.values())
     if total == 1:
         return _single(job)
-    parts = [f"{job.counts['succeeded']:,} of {total:,} done"]
+    done, of_all = number(job.counts["succeeded"]), number(total)
+    parts = [_("%(done)s of %(total)s done", done=done, total=of_all)]
     others = ("running", "failed", "cancelled", "held", "unknown")
-    parts += [f"{job.counts[state]:,} {state}" for state in others if job.counts.get(state)]
+    parts += [f"{number(job.counts[one])} {state(one)}" for one in others if job.counts.get(one)]
     return ", ".join([*parts, *_place(job)])
 
 
 def _single(job: JobBody) -> str:
     if job.state == "queued":
         return ", ".join(_place(job)) or (
-            "" if job.waiting else "waiting for a worker"
+            "" if job.waiting else _("waiting for a worker")
         )  # otherwise the reason why it waits is shown
     if job.state == "running" and job.images:
         return image_words(job.images[0])
     seconds = job.timings.render_seconds
-    return f"1 image in {duration(seconds)}" if job.state == "succeeded" and seconds is not None else "1 image"
+    is_timed = job.state == "succeeded" and seconds is not None
+    return (
+        _("1 image in %(time)s", time=time_words(seconds or 0))
+        if is_timed
+        else ngettext("%(num)s image", "%(num)s images", 1)
+    )
 
 
 def _place(job: JobBody) -> list[str]:
     """Return how many images start before it, unless the reason why it waits says that, or that none can start."""
     if job.position is None or not job.counts["queued"] or (job.waiting and job.waiting.code in _NEXT | _FOR_NOBODY):
         return []
-    return [f"{counted(job.position, 'image')} ahead" if job.position else "next in line"]
+    ahead = ngettext("%(num)s image ahead", "%(num)s images ahead", job.position)
+    return [ahead if job.position else _("next in line")]
 
 
 def marked(text: str | None) -> Markup:
@@ -150,18 +194,28 @@ def marked(text: str | None) -> Markup:
 
 def error_title(status: int) -> str:
     """Return the title of an error page."""
-    return _ERROR_TEXTS[status][0] if status in _ERROR_TEXTS else HTTPStatus(status).phrase
+    return str(_ERROR_TEXTS[status][0]) if status in _ERROR_TEXTS else HTTPStatus(status).phrase
 
 
 def error_advice(status: int) -> str:
     """The advice on an error page."""
-    return _ERROR_TEXTS[status][1] if status in _ERROR_TEXTS else ""
+    return str(_ERROR_TEXTS[status][1]) if status in _ERROR_TEXTS else ""
 
 
-FILTERS: Final = {"architecture": label} | {
+def state(name: str) -> str:
+    """The word for a state of a job, an image or a worker."""
+    return str(STATES.get(name, name))
+
+
+def time_words(seconds: float) -> str:
+    """How long something took: `1 min 20 s`."""
+    return said(duration(seconds))
+
+
+FILTERS: Final = {"architecture": label, "duration": time_words} | {
     word.__name__: word
     for word in (
-        *(counted, data_size, duration, moment, image_origin, image_words, job_title, job_words, marked, sides),
+        *(data_size, number, said, state, moment, image_origin, image_words, job_title, job_words, marked, sides),
         *(error_title, error_advice, printed),
     )
 }

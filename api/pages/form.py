@@ -12,6 +12,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from api.http.body import read_file
 from api.http.problems import RETRY_AFTER_SECONDS
+from api.languages import _, lazy
 from api.pages import adapters, prefill, status_line, widgets
 from api.pages.choices import KINDS_OFFERED, Option, missing, offers
 from api.pages.fields import Field
@@ -20,6 +21,7 @@ from api.pages.form_data import MASK, PICTURE, Given, every, read
 from api.pages.prefill import Origin
 from api.pages.query_args import number, upload
 from api.security import auth
+from api.sentences import said
 from api.services import services
 from api.use_cases import catalogue as catalogue_use_cases
 from api.use_cases import images, jobs, workers
@@ -36,8 +38,8 @@ FILES: Final = {"img2img.file": PICTURE, "img2img.mask.file": MASK}
 """The form's file inputs, and the fields that hold what becomes of their files."""
 _INPUTS: Final = {field: name for name, field in FILES.items()}
 _GONE: Final = {
-    PICTURE: ("The page no longer has the picture: choose it again", "a picture, or the box unticked"),
-    MASK: ("The page no longer has the mask: draw it again", "a mask, or the box unticked"),
+    PICTURE: (lazy("The page no longer has the picture: choose it again"), lazy("a picture, or the box unticked")),
+    MASK: (lazy("The page no longer has the mask: draw it again"), lazy("a mask, or the box unticked")),
 }
 """The message if a box for a picture is ticked but no picture came."""
 _TYPED: Final = "typed."
@@ -71,7 +73,7 @@ def submit() -> AnyResponse:
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         return Response(_page(Origin(given), early=early), 503, headers)
     for note in submitted.job.notes:
-        flash(note)
+        flash(said(note))
     return redirect(submitted.job.links.page, 303)
 
 
@@ -116,7 +118,7 @@ def send(job_id: int, index: int) -> AnyResponse:
     try:
         source = images.upload(services(), auth.owner(), picture)
     except Refused as refused:
-        flash(str(refused))
+        flash(said(refused))
         return redirect(f"/jobs/{job_id}", 303)
     return redirect(f"/?from={job_id}&image={index}&to={to}&source={source.id}#{to}", 303)
 
@@ -126,13 +128,16 @@ def from_picture() -> AnyResponse:
     """Show the form filled in with what a picture's file says, or what was wrong with the file."""
     before = _given(_TYPED) if any(name.startswith(_TYPED) for name in request.form) else None
     file = request.files.get("file")
-    name = (file and file.filename) or "The file"
+    name = (file and file.filename) or _("The file")
     try:
         found = images.file_parameters(services(), auth.owner(), read_file())
     except Refused as refused:
-        said = "; ".join(f"{one.message}. Accepted: {one.accepted}" for one in refused.fields) or str(refused)
+        words = "; ".join(
+            _("%(message)s. Accepted: %(accepted)s", message=said(one.message), accepted=said(one.accepted))
+            for one in refused.fields
+        ) or said(refused)
         return Response(
-            _page(Origin(before) if before else prefill.fresh(), Refused(f"{name} {said}.")), refused.status
+            _page(Origin(before) if before else prefill.fresh(), Refused(f"{name} {words}.")), refused.status
         )
     filled = prefill.of_file(found, name)
     return Response(_page(replace(filled, before=before)))
@@ -193,7 +198,7 @@ def _keep_files(given: Given) -> None:
         file = request.files.get(name)
         if file is None or not file.filename:
             if not request.form.get(field, "unticked").strip():
-                refusals[field] = Refused("", (FieldError(field, *_GONE[field]),))
+                refusals[field] = Refused("", (FieldError(field, *map(str, _GONE[field])),))
             continue
         try:
             given[field] = images.upload(services(), auth.owner(), file.read()).id
@@ -220,7 +225,7 @@ def _keep_item_files(given: Given, field: Field, files: Sequence[FileStorage]) -
     held = [one for one in given.getlist(field.name) if one.strip()] if field.kind == "list" else []
     most = int(field.parameter.schema.get("maxItems", 1))
     if len(held) + len(files) > most:
-        raise Refused("", (FieldError(field.name, "holds too many pictures", f"at most {most}"),))
+        raise Refused("", (FieldError(field.name, _("holds too many pictures"), _("at most %(n)s", n=most)),))
     for file in files:
         held.append(images.upload(services(), auth.owner(), file.read()).id)
         given.setlist(field.name, held)
@@ -300,10 +305,10 @@ def _by_field(refused: Refused | None) -> dict[str, FieldError]:
 def _no_checkpoint(catalogue: Catalogue) -> str:
     """Return what stands where checkpoints are chosen while there is none."""
     if catalogue.entries():
-        return "No checkpoint can be used: the reasons are below."
+        return _("No checkpoint can be used: the reasons are below.")
     if not catalogue.has_workers:
-        return "No worker has scanned the models folder yet."
-    return f"No checkpoint found. Put one into {services().settings.models.first}."
+        return _("No worker has scanned the models folder yet.")
+    return _("No checkpoint found. Put one into %(folder)s.", folder=services().settings.models.first)
 
 
 def _own_size(catalogue: Catalogue, given: Given) -> tuple[int, int] | None:

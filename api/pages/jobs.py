@@ -9,17 +9,18 @@ from typing import Final, get_args
 from flask import Blueprint, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from api.languages import Lazy, _, lazy, ngettext
 from api.pages.login import inside
 from api.pages.parameter_table import followed, parameter_table
 from api.pages.query_args import number
 from api.schemas.jobs import ChangeBody, DisplayState
 from api.security import auth
+from api.sentences import said
 from api.services import services
 from api.use_cases import enlarge
 from api.use_cases import jobs as use_cases
 from shared.errors import Conflict, Refused
 from shared.infotext import writer
-from shared.quantities import counted
 from shared.version import version
 
 IMAGES_OF_A_PAGE: Final = 60
@@ -91,46 +92,47 @@ def upscale(job_id: int, index: int) -> AnyResponse:
             how["faces"] = {"restorer": restorer}
         enlarging = enlarge.picture(services(), auth.owner(), job_id, index, how)
     except Refused as refused:
-        flash("; ".join(f"{one.field}: {one.message} ({one.accepted})" for one in refused.fields) or str(refused))
+        wrong = (f"{one.field}: {said(one.message)} ({said(one.accepted)})" for one in refused.fields)
+        flash("; ".join(wrong) or said(refused))
         return redirect(_back(job_id, index), 303)
-    flash(f"Enlarges image {index + 1} of job {job_id}.")
+    flash(_("Enlarges image %(number)s of job %(job)s.", number=index + 1, job=job_id))
     return redirect(f"/jobs/{enlarging.job.id}", 303)
 
 
 @blueprint.post("/<id:job_id>/cancel")
 def cancel(job_id: int) -> AnyResponse:
     """Cancel what has not ended."""
-    return _change(job_id, use_cases.cancel, "cancelled; Retry undoes that")
+    return _change(job_id, use_cases.cancel, lazy("%(images)s cancelled; Retry undoes that."))
 
 
 @blueprint.post("/<id:job_id>/images/<id:index>/cancel")
 def cancel_image(job_id: int, index: int) -> AnyResponse:
     """Cancel one image."""
-    return _change(job_id, use_cases.cancel, "cancelled; Retry undoes that", index)
+    return _change(job_id, use_cases.cancel, lazy("%(images)s cancelled; Retry undoes that."), index)
 
 
 @blueprint.post("/<id:job_id>/retry")
 def retry(job_id: int) -> AnyResponse:
     """Put what failed or was cancelled back into the queue."""
-    return _change(job_id, use_cases.retry, "back in the queue, with the same seed as before")
+    return _change(job_id, use_cases.retry, lazy("%(images)s back in the queue, with the same seed as before."))
 
 
 @blueprint.post("/<id:job_id>/images/<id:index>/retry")
 def retry_image(job_id: int, index: int) -> AnyResponse:
     """Put one image back into the queue."""
-    return _change(job_id, use_cases.retry, "back in the queue, with the same seed as before", index)
+    return _change(job_id, use_cases.retry, lazy("%(images)s back in the queue, with the same seed as before."), index)
 
 
 @blueprint.post("/<id:job_id>/hold")
 def hold(job_id: int) -> AnyResponse:
     """Hold the queued images of a job."""
-    return _change(job_id, use_cases.hold, "held until you press Release")
+    return _change(job_id, use_cases.hold, lazy("%(images)s held until you press Release."))
 
 
 @blueprint.post("/<id:job_id>/release")
 def release(job_id: int) -> AnyResponse:
     """Queue the held images of a job."""
-    return _change(job_id, use_cases.release, "in the queue now")
+    return _change(job_id, use_cases.release, lazy("%(images)s in the queue now."))
 
 
 @blueprint.get("/<id:job_id>/delete")
@@ -146,19 +148,19 @@ def delete(job_id: int) -> AnyResponse:
     try:
         use_cases.delete(services(), auth.owner(), job_id)
     except Conflict as conflict:
-        flash(str(conflict))
+        flash(said(conflict))
         return redirect(f"/jobs/{job_id}", 303)
-    flash(f"Job {job_id} is deleted.")
+    flash(_("Job %(id)s is deleted.", id=job_id))
     return redirect("/jobs", 303)
 
 
-def _change(job_id: int, change: Callable[..., ChangeBody], words: str, index: int | None = None) -> AnyResponse:
+def _change(job_id: int, change: Callable[..., ChangeBody], words: Lazy, index: int | None = None) -> AnyResponse:
     """Make a change and say what it did, or why it could not be done, on the page that it was asked from."""
     try:
         changed = change(services(), auth.owner(), job_id, *(() if index is None else (index,)))
-        flash(f"{counted(changed.images, 'image')} {words}.")
+        flash(str(words) % {"images": ngettext("%(num)s image", "%(num)s images", changed.images)})
     except Conflict as conflict:
-        flash(str(conflict))
+        flash(said(conflict))
     return redirect(_back(job_id, index), 303)
 
 

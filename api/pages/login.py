@@ -7,7 +7,9 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, current_app, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from api.languages import _
 from api.security import auth
+from api.sentences import said
 from shared.errors import FieldError, TooManyTries, Unauthorized
 
 blueprint = Blueprint("entry", __name__)
@@ -29,10 +31,12 @@ def submit_key() -> AnyResponse:
         auth.sign_in(current_app, request.form.get("key", "").strip())
     except Unauthorized as error:
         return _again(
-            wanted, f"{error} Check it for missing letters, or ask the person who runs this farm.", error.status
+            wanted,
+            f"{said(error)} {_('Check it for missing letters, or ask the person who runs this farm.')}",
+            error.status,
         )
     except TooManyTries as error:
-        answer = _again(wanted, str(error), error.status)
+        answer = _again(wanted, said(error), error.status)
         answer.headers["Retry-After"] = str(error.seconds)
         return answer
     return redirect(wanted, 303)

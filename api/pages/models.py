@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, render_template, request
 from sqlalchemy.orm import Session
 
+from api.languages import _
 from api.pages import status_line
 from api.pages.adapters import offer_text
 from api.pages.jobs import Pages
@@ -74,7 +75,7 @@ def models() -> str:
         found=lists.found,
         kind=kind,
         search=search,
-        title=KINDS[kind].plural if kind else "Files" if search else KINDS["checkpoint"].plural,
+        title=KINDS[kind].plural if kind else _("Files") if search else KINDS["checkpoint"].plural,
         kinds=lists.kinds,
         checkpoints=lists.files,
         pages=lists.pages,

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from api.pages.fields import FIELDS, LISTS, RESOLVED, Field, items, printed
+from api.languages import _, lazy
+from api.pages.fields import FIELDS, LISTS, RESOLVED, Field, items, plain, printed
 from api.pages.fieldsets import FOLDED, label, members
 from shared.jobs.stored import value_words
 from shared.params import paths
@@ -18,7 +19,7 @@ from shared.params.samplers import SCHEDULES
 from shared.params.table import parameters
 from shared.params.upscale import Upscale
 
-NEWER: Final = "Written by a newer version of the farm"
+NEWER: Final = lazy("Written by a newer version of the farm")
 _ELSEWHERE: Final = frozenset({"prompt", "style", "picture"})  # kinds of values that the page shows in other places
 
 
@@ -35,7 +36,7 @@ def parameter_table(params: RenderParams, unknown: Mapping[str, Any] = MappingPr
     if params.upscale:
         return [Rows("", _enlarged(params.upscale))]
     groups = [Rows(printed(group.title), [*_rows(group, params, unknown)]) for group in FOLDED]
-    strange = Rows(NEWER, [(name, value_words(value)) for name, value in unknown.items()])
+    strange = Rows(str(NEWER), [(name, value_words(value)) for name, value in unknown.items()])
     return [Rows("", _everyday(params, unknown)), *(one for one in (*groups, strange) if one.rows)]
 
 
@@ -61,15 +62,15 @@ def sides(params: RenderParams) -> tuple[int, int]:
 
 def _enlarged(options: Upscale) -> list[tuple[str, str]]:
     """Return what a job does to the pictures that it enlarges."""
-    size = {"Width": options.width, "Height": options.height} if options.width or options.height else {}
-    rows = [(label, f"{side} pixels") for label, side in size.items() if side] or [
-        ("Scale", "none, the size is kept" if options.scale == 1 else f"{options.scale:g} times")
+    size = {_("Width"): options.width, _("Height"): options.height} if options.width or options.height else {}
+    rows = [(label, _("%(n)s pixels", n=side)) for label, side in size.items() if side] or [
+        (_("Scale"), _("none, the size is kept") if options.scale == 1 else _("%(n)s times", n=plain(options.scale)))
     ]
-    rows.append(("Upscaler", options.upscaler))
+    rows.append((_("Upscaler"), options.upscaler))
     if options.second:
-        rows.append(("Second upscaler", f"{options.second}, {options.second_share:.0%}"))
+        rows.append((_("Second upscaler"), f"{options.second}, {options.second_share:.0%}"))
     if options.faces:
-        rows.append(("Faces restored by", f"{options.faces.restorer}, {options.faces.strength:.0%}"))
+        rows.append((_("Faces restored by"), f"{options.faces.restorer}, {options.faces.strength:.0%}"))
     return rows
 
 
@@ -79,7 +80,7 @@ def _everyday(params: RenderParams, unknown: Mapping[str, Any]) -> list[tuple[st
         size += " → {} × {}".format(*sides(params))
     names = [name for name in members(EVERYDAY) if FIELDS[name].parameter.takes.kind not in _ELSEWHERE]
     rows = {name: (label(name), _words(FIELDS[name], getattr(params, name))) for name in names}
-    rows["width"] = ("Size", size)
+    rows["width"] = (_("Size"), size)
     if "height" in unknown:
         del rows["width"]
     return [row for name, row in rows.items() if name not in {"height", *unknown}]
@@ -100,6 +101,8 @@ def _rows(group: Group, params: RenderParams, unknown: Mapping[str, Any]) -> Ite
 
 def _words(field: Field, value: object) -> str:
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return _("yes") if value else _("no")
     words = field.typed(value)
-    return (SCHEDULES if field.parameter.takes.kind == "schedule" else field.labels).get(words, words)
+    if field.parameter.takes.kind == "schedule":
+        return printed(SCHEDULES.get(words, words))
+    return field.labels.get(words, words)

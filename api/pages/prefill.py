@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from api.languages import _
 from api.pages.form_data import PICTURE, Given, typed
 from api.pages.parameter_table import sides
 from api.schemas.jobs import JobBody, PngInfoBody
@@ -63,7 +64,7 @@ def of_image(job: JobBody, index: int, to: str, source: str | None) -> Origin:
 def of_file(found: PngInfoBody, name: str) -> Origin:
     """Return what a picture's file says; `name` is the file's, for people."""
     return Origin(
-        typed(found.params), file=name or "the picture", left_out=tuple(found.left_out), is_silent=not found.params
+        typed(found.params), file=name or _("the picture"), left_out=tuple(found.left_out), is_silent=not found.params
     )
 
 

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from api.languages import _, ngettext
+from api.pages.filters import state
 from api.readiness import OK
 from api.schemas.workers import WorkerBody
+from api.sentences import said
 from api.services import Services
 from api.use_cases import workers as use_cases
 from shared.db.sessions import transact
 from shared.db.states import UNKNOWN, ImageState, WorkerState
 from shared.errors import CARD_UNUSABLE, STORAGE_AWAY
 from shared.models import first_scan
-from shared.quantities import counted
 from shared.queue import queries
 
 START_WORKER: Final = "farm worker --gpus all"
-
-_NOBODY: Final = "No worker is alive"
 
 
 @dataclass(frozen=True)
@@ -59,40 +59,42 @@ def compose(  # noqa: PLR0913 - all that the line may mention
 
     `redis`, `storage`: why they take nothing; `are_coming`: workers are starting.
     """
-    load = [
-        f"{counted(number, 'image')} {word}" for number, word in ((running, "running"), (queued, "waiting")) if number
-    ]
-    words = f"{_workers(workers)} · {', '.join(load) or 'nothing waits'}"
+    load = [ngettext("%(num)s image running", "%(num)s images running", running)] if running else []
+    load += [ngettext("%(num)s image waiting", "%(num)s images waiting", queued)] if queued else []
+    who = _("The workers are starting") if are_coming else _workers(workers)
+    words = f"{who} · {', '.join(load) or _('nothing waits')}"
+    sentence = _("%(words)s.", words=words)
     if are_coming:
-        words = words.replace(_NOBODY, "The workers are starting")
-        return Line("warn", f"{words}.", "Jobs can be submitted; they begin as soon as one is ready.")
+        return Line("warn", sentence, _("Jobs can be submitted; they begin as soon as one is ready."))
     if not workers:
-        return Line("down", f"{words}.", "Jobs can be submitted; they start with the first worker:", START_WORKER)
+        return Line("down", sentence, _("Jobs can be submitted; they start with the first worker:"), START_WORKER)
     if all(worker.drained is not None for worker in workers):
-        return Line("warn", f"{words}.", "All workers are paused.", link="Resume one")
-    return _hindered(workers, f"{words}.", storage, redis) or Line("ok", words)
+        return Line("warn", sentence, _("All workers are paused."), link=_("Resume one"))
+    return _hindered(workers, sentence, storage, redis) or Line("ok", words)
 
 
 def _hindered(workers: Sequence[WorkerBody], words: str, storage: str | None, redis: str | None) -> Line | None:
     """Return the fault that stops workers, and what to do about it; None if there is none."""
     if unusable := [worker.name for worker in workers if worker.phase.startswith(CARD_UNUSABLE)]:
-        who = (
-            f"{len(unusable)} workers cannot use their cards" if unusable[1:] else f"{unusable[0]} cannot use its card"
+        who = ngettext(
+            "%(name)s cannot use its card.", "%(num)s workers cannot use their cards.", len(unusable), name=unusable[0]
         )
-        return Line("warn", words, f"{who}.", link="See why")
+        return Line("warn", words, who, link=_("See why"))
     waiting = [worker.phase for worker in workers if worker.phase.startswith(STORAGE_AWAY)]
     is_stopped = bool(waiting) and all(worker.state == WorkerState.DRAINED for worker in workers)
     if away := storage or (waiting[0] if is_stopped else None):
-        advice = f"{away[0].upper()}{away[1:]}. Finished pictures wait, nothing is lost; what to do:"
+        why = said(away)
+        why = why[0].upper() + why[1:]
+        advice = _("%(why)s. Finished pictures wait, nothing is lost; what to do:", why=why)
         return Line("warn", words, advice, "farm doctor storage")
-    return Line("warn", words, f"{redis}.") if redis else None
+    return Line("warn", words, said(f"{redis}.")) if redis else None
 
 
 def _workers(workers: Sequence[WorkerBody]) -> str:
     if not workers:
-        return _NOBODY
+        return _("No worker is alive")
     by_state = Counter[str](worker.state for worker in workers)
-    known = [(by_state[state], state.value) for state in WorkerState]
-    parts = [(number, state) for number, state in (*known, (by_state[UNKNOWN], "of a newer version")) if number]
-    first = f"{counted(parts[0][0], 'worker')} {parts[0][1]}"
-    return ", ".join([first, *(f"{number} {state}" for number, state in parts[1:])])
+    known = [(by_state[one], state(one.value)) for one in WorkerState]
+    parts = [(many, words) for many, words in (*known, (by_state[UNKNOWN], _("of a newer version"))) if many]
+    first = ngettext("%(num)s worker %(state)s", "%(num)s workers %(state)s", parts[0][0], state=parts[0][1])
+    return ", ".join([first, *(f"{many} {words}" for many, words in parts[1:])])

@@ -8,6 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final, Literal
 
+from api.languages import _
 from api.pages.choices import Option
 from api.pages.fields import EVERY, RESOLVED, Field, printed
 from api.pages.fieldsets import FOLDED, SCHEDULING, SWITCHES, label, members, switches
@@ -155,7 +156,7 @@ def _control(
         help=_help(field),
         value=value,
         default=value if value == RESOLVED.get(field.name) else field.default,
-        more=parameter.fact.more,
+        more=printed(parameter.fact.more),
         meanings=printed("; ".join(f"{mean}: {words}" for mean, words in parameter.fact.means.items())),
         placeholder=field.placeholder,
         slider=_slider(field, limits),
@@ -175,10 +176,10 @@ def _help(field: Field) -> str:
     """Return the sentence below a field. Pictures come as files, so it does not mention their ids."""
     parameter = field.parameter
     if parameter.takes.kind != "picture":
-        return printed(parameter.hint).removesuffix(".") + (" (UTC)." if field.kind == "instant" else ".")
+        return printed(f"{parameter.fact.help} (UTC)." if field.kind == "instant" else parameter.hint)
     if field.kind == "list":
-        return f"Up to {parameter.schema['maxItems']} pictures, read together."
-    return printed("; ".join(f"Without one: {words}" for words in parameter.fact.means.values())) + "."
+        return _("Up to %(n)s pictures, read together.", n=parameter.schema["maxItems"])
+    return "".join(_("Without one: %(what)s.", what=printed(words)) for words in parameter.fact.means.values())
 
 
 def _widget(field: Field, offered: Sequence[Option]) -> Widget:
@@ -210,4 +211,4 @@ def _options(field: Field, value: str, offered: Sequence[Option]) -> tuple[Optio
     is_open = field.kind == "list" or field.parameter.takes.kind == "pool"  # its choices are proposals, not bounds
     if not offered or not value or value in known or is_open:
         return tuple(offered)
-    return (*offered, Option(value, f"{value} (not here)"))
+    return (*offered, Option(value, _("%(name)s (not here)", name=value)))

@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 from flask import Blueprint, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from api.languages import Lazy, _, lazy
 from api.pages import status_line
 from api.pages.filters import worker_words
 from api.schemas.workers import WorkerBody
 from api.security import auth
+from api.sentences import said
 from api.services import Services, services
 from api.use_cases import workers as use_cases
 from shared.db.states import WorkerState
@@ -45,7 +47,7 @@ def workers() -> str:
         farm=status_line.line(services()),
         workers=[row(worker, now) for worker in found.workers],
         ended=found.ended,
-        kinds={kind: facts.label for kind, facts in KINDS.items()} | {"merged": "with merged adapters"},
+        kinds={kind: facts.label for kind, facts in KINDS.items()} | {"merged": _("with merged adapters")},
         place=services().storage.url.removeprefix("file://"),
         used=services().picture_bytes.get().value,
         free=services().free_bytes.get().value,
@@ -55,22 +57,22 @@ def workers() -> str:
 @blueprint.post("/workers/drain")
 def drain() -> AnyResponse:
     """Have one worker take nothing new."""
-    return _change(use_cases.drain, "is paused; it finishes its pictures")
+    return _change(use_cases.drain, lazy("%(worker)s is paused; it finishes its pictures."))
 
 
 @blueprint.post("/workers/resume")
 def resume() -> AnyResponse:
     """Let one worker take images again."""
-    return _change(use_cases.resume, "takes images again")
+    return _change(use_cases.resume, lazy("%(worker)s takes images again."))
 
 
-def _change(change: Callable[[Services, str, str], object], words: str) -> AnyResponse:
+def _change(change: Callable[[Services, str, str], object], words: Lazy) -> AnyResponse:
     name = request.form.get("worker", "")
     try:
         change(services(), auth.owner(), name)
-        flash(f"{name} {words}.")
+        flash(str(words) % {"worker": name})
     except NotFound as missing:
-        flash(str(missing))
+        flash(said(missing))
     return redirect("/workers", 303)
 
 

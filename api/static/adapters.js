@@ -1,5 +1,7 @@
 // LoRAs, hypernetworks and embeddings: searches them, weighs them and writes them into the prompts.
 
+import { _, ngettext } from "./texts.js";
+
 const PAUSE = 250; // milliseconds without a key before the farm is asked
 
 const escaped = (text) => text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
@@ -42,9 +44,9 @@ export function startAdapters(form) {
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       list.replaceChildren(...page.body.childNodes);
       const shown = list.querySelectorAll(".adapter").length;
-      told.textContent = shown === 1 ? "1 file shown" : `${shown} files shown`;
+      told.textContent = ngettext("%(num)s file shown", "%(num)s files shown", shown);
     } catch (error) {
-      if (error.name !== "AbortError") told.textContent = "The farm does not answer: the list is as it was.";
+      if (error.name !== "AbortError") told.textContent = _("The farm does not answer: the list is as it was.");
     }
   }
 
@@ -72,7 +74,7 @@ export function startAdapters(form) {
     const { into = "prompt", word } = button.dataset;
     const text = word ?? said(item.dataset, weightOf(item));
     write(form.elements[into], text, word ? new RegExp(`(?<!\\w)${escaped(word)}(?!\\w)`, "i") : before(item.dataset));
-    told.textContent = `The ${into.replace("_", " ")} has ${text}`;
+    told.textContent = into === "prompt" ? _("The prompt has %(text)s", { text }) : _("The negative prompt has %(text)s", { text });
   });
 
   part.classList.add("is-live");

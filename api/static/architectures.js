@@ -2,12 +2,15 @@
 // values stay, because another checkpoint may have a use for them. The facts stand on the options and on the fields.
 
 import { grey } from "./samplers.js";
+import { _, ngettext } from "./texts.js";
 
 const labelOf = (box) => box.closest(".field").querySelector("label").textContent.trim();
-const joined = (words) => [words.slice(0, -1).join(", "), words.at(-1)].filter(Boolean).join(" and ");
+const joined = (words) => new Intl.ListFormat(document.documentElement.lang).format(words);
 
 // `sd1: sdxl:sdxl_clip_l_skip`: architectures, each with the flag that the field needs there.
 const needs = (box) => new Map(box.dataset.architectures.split(" ").map((one) => one.split(":")));
+
+const quietly = (families, remedy) => remedy ? _("No effect on %(families)s unless “%(remedy)s” is ticked", { families, remedy }) : _("No effect on %(families)s", { families });
 
 export function followArchitectures(form) {
   const boxes = [...form.querySelectorAll("[data-architectures]")];
@@ -23,14 +26,16 @@ export function followArchitectures(form) {
     const flags = needs(box);
     const needed = files.filter((file) => flags.has(file.architecture)).map((file) => flags.get(file.architecture));
     if (needed.some((flag) => !flag || form.elements[flag].checked)) return undefined;
-    return { remedy: needed.length ? ` unless “${labelOf(form.elements[needed[0]])}” is ticked` : "" };
+    return { remedy: needed.length ? labelOf(form.elements[needed[0]]) : "" };
   }
 
   function tell(group, idle, families) {
     const all = group.querySelectorAll(".group-body [data-default]").length === idle.length;
-    const what = all ? "These settings" : joined(idle.map(({ box }) => labelOf(box)));
-    const verb = all || idle.length > 1 ? "have" : "has";
-    const words = idle.length ? `${what} ${verb} no effect on ${families}${idle[0].remedy}.` : "";
+    const places = { what: joined(idle.map(({ box }) => labelOf(box))), families, remedy: idle[0]?.remedy };
+    let words = "";
+    if (idle.length && all) words = places.remedy ? _("These settings have no effect on %(families)s unless “%(remedy)s” is ticked.", places) : _("These settings have no effect on %(families)s.", places);
+    else if (idle.length && places.remedy) words = ngettext("%(what)s has no effect on %(families)s unless “%(remedy)s” is ticked.", "%(what)s have no effect on %(families)s unless “%(remedy)s” is ticked.", idle.length, places);
+    else if (idle.length) words = ngettext("%(what)s has no effect on %(families)s.", "%(what)s have no effect on %(families)s.", idle.length, places);
     const hint = place(group);
     if (hint.textContent !== words) hint.textContent = words; // a reader says what is written, also if it is the same
   }
@@ -51,7 +56,7 @@ export function followArchitectures(form) {
     const families = joined([...new Set(files.map((file) => file?.family))]);
     const idle = boxes.flatMap((box) => {
       const why = isKnown ? whyIdle(box, files) : undefined;
-      grey(box, why !== undefined, why ? `No effect on ${families}${why.remedy}` : "");
+      grey(box, why !== undefined, why ? quietly(families, why.remedy) : "");
       return why ? [{ box, remedy: why.remedy }] : [];
     });
     for (const group of new Set(boxes.map((box) => box.closest(".group")))) tell(group, idle.filter(({ box }) => group.contains(box)), families);

@@ -2,6 +2,7 @@
 // numbers, and the size. The farm computes it, by the same functions as for the job.
 
 import { postFile, postJson } from "./api.js";
+import { _ } from "./texts.js";
 
 const PAUSE = 300; // milliseconds without a change before the farm is asked
 const UPLOADS = "/api/v1/uploads";
@@ -36,8 +37,8 @@ const address = (blob) => new Promise((resolve, reject) => {
 
 function view(field, legend) {
   const figure = Object.assign(document.createElement("figure"), { className: "net-view", hidden: true });
-  const size = Object.assign(document.createElement("button"), { type: "button", title: "Larger or smaller" });
-  const image = Object.assign(document.createElement("img"), { alt: `What ${legend} is given` });
+  const size = Object.assign(document.createElement("button"), { type: "button", title: _("Larger or smaller") });
+  const image = Object.assign(document.createElement("img"), { alt: _("What %(net)s is given", { net: legend }) });
   const says = Object.assign(document.createElement("figcaption"), { className: "hint" });
   const scale = (isLarge) => {
     size.setAttribute("aria-expanded", isLarge);
@@ -95,7 +96,7 @@ function startPreview(form, preprocessor, source) {
   function excuse({ field = "", message }) {
     const name = field === "file" ? `${at}.picture` : field.replace(/^controlnet\.0(?=\.)/, at);
     const label = name && form.querySelector(`label[for="${CSS.escape(name)}"]`)?.textContent.trim();
-    tell(`No preview: ${[label, message].filter(Boolean).join(" ")}`, false);
+    tell(_("No preview: %(why)s", { why: [label, message].filter(Boolean).join(" ") }), false);
   }
 
   // Shows what the form says now, unless that changes meanwhile.

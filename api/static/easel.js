@@ -1,6 +1,7 @@
 // Draws a mask over a picture: with mouse, pen or finger, or with keys; the view can be larger than the window.
 
 import { Mask } from "./mask.js";
+import { _ } from "./texts.js";
 
 const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8];
 
@@ -16,7 +17,7 @@ export function setUp(source, picture) {
 
   canvas.tabIndex = 0;
   canvas.setAttribute("role", "application");
-  canvas.setAttribute("aria-label", "Mask over the picture");
+  canvas.setAttribute("aria-label", _("Mask over the picture"));
   canvas.setAttribute("aria-describedby", "mask-keys");
   ring.className = "ring";
   canvas.hidden = ring.hidden = true;

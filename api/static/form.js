@@ -8,6 +8,7 @@ import { startGroups } from "./groups.js";
 import { followSamplers } from "./samplers.js";
 import { startSizes } from "./sizes.js";
 import { startSource } from "./source.js";
+import { _ } from "./texts.js";
 import { startCounting } from "./tokens.js";
 import { startInstants } from "./when.js";
 
@@ -30,7 +31,7 @@ let waits = form.querySelector("[data-early]") !== null;
 
 function tellWaiting() {
   form.querySelector('[data-shows="shortcut"]').hidden = waits;
-  form.querySelector('[data-shows="waits"]').textContent = waits ? "Scanning the models folder: your job will be submitted after that." : "";
+  form.querySelector('[data-shows="waits"]').textContent = waits ? _("Scanning the models folder: your job will be submitted after that.") : "";
 }
 
 function goOff() {

@@ -1,5 +1,7 @@
 // The page of a job: pictures one after the other in the whole window, and the parameters as text to take along.
 
+import { _ } from "./texts.js";
+
 const viewer = document.querySelector(".viewer");
 const part = (name) => viewer.querySelector(`[data-shows="${name}"]`);
 const pictures = () => [...document.querySelectorAll("[data-views]")];
@@ -10,7 +12,7 @@ function show(step) {
   at = (at + step + all.length) % all.length;
   const shown = all[at].querySelector("img");
   Object.assign(part("whole"), { src: all[at].href, alt: shown.alt });
-  part("place").textContent = all.length > 1 ? `${at + 1} of ${all.length} · ${all[at].dataset.views}` : all[at].dataset.views;
+  part("place").textContent = all.length > 1 ? `${_("%(at)s of %(total)s", { at: at + 1, total: all.length })} · ${all[at].dataset.views}` : all[at].dataset.views;
   for (const button of viewer.querySelectorAll("[data-steps]")) button.hidden = all.length < 2;
 }
 
@@ -49,9 +51,9 @@ for (const button of document.querySelectorAll("[data-copies]")) {
     text.select();
     try {
       await navigator.clipboard.writeText(text.value);
-      button.textContent = "Copied";
+      button.textContent = _("Copied");
     } catch {
-      button.textContent = "Selected: press Ctrl C";
+      button.textContent = _("Selected: press Ctrl C");
     }
   });
 }

@@ -3,6 +3,7 @@
 // Without events (none on this page, too many streams, a proxy in between) the page is fetched every `data-poll` ms.
 
 import { hold } from "./held.js";
+import { _ } from "./texts.js";
 
 const PAUSE = 300; // milliseconds that changes are gathered for before one fetch
 const PREVIEW = 1000; // milliseconds between two previews of an image
@@ -50,13 +51,13 @@ async function look() {
     if (answer.status >= 500) throw new Error(answer.statusText);
     failures = 0;
     if (answer.status === 304) return sayOfConnection(""); // nothing has changed since it was last drawn
-    if (!answer.ok || answer.redirected) return sayOfConnection("This page has changed: load it again.");
+    if (!answer.ok || answer.redirected) return sayOfConnection(_("This page has changed: load it again."));
     draw(parsed(await answer.text()));
     tag = wanted ? "" : answer.headers.get("ETag"); // what a press put off is drawn next time
     sayOfConnection("");
   } catch {
     failures += 1; // the next event or poll tries again
-    if (failures >= LOST) sayOfConnection("Connection lost, trying again.");
+    if (failures >= LOST) sayOfConnection(_("Connection lost, trying again."));
   }
   return undefined;
 }
@@ -140,7 +141,7 @@ function onProgress(event) {
   if (!bar || card.dataset.attempt !== String(attempt) || card.dataset.phase !== phase) return refresh();
   move(bar, steps ? step / steps : 0);
   if (phase === "steps" && step === steps) refresh(); // no more steps to count
-  else if (phase === "steps") tellStep(card, `step ${step} of ${steps}`);
+  else if (phase === "steps") tellStep(card, _("step %(step)s of %(steps)s", { step, steps }));
 }
 
 function tellStep(card, words) {
@@ -198,7 +199,7 @@ async function press(form, button) {
     clearTimeout(fading);
     fading = setTimeout(() => { notices.replaceChildren(); notices.classList.remove("is-fresh"); }, FRESH);
   } catch {
-    sayOfConnection("Connection lost: that was not done. Try again.");
+    sayOfConnection(_("Connection lost: that was not done. Try again."));
   }
   return undefined;
 }
@@ -215,9 +216,15 @@ function tellNews() {
   if (news && words && news.textContent !== words.textContent) news.textContent = words.textContent;
 }
 
-// Moments in the person's own time and language.
+// Of the page; the person's own where they write that language in another way, as in another country.
+function languageOf() {
+  const { lang } = document.documentElement;
+  return navigator.languages.find((one) => one.split("-")[0] === lang) ?? lang;
+}
+
+// Moments in the person's own time, in the language of the page.
 function tellMoments() {
-  const format = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+  const format = new Intl.DateTimeFormat(languageOf(), { dateStyle: "medium", timeStyle: "short" });
   for (const time of main.querySelectorAll("time:not([title])")) {
     time.title = time.textContent;
     time.textContent = format.format(new Date(time.dateTime));
@@ -229,7 +236,7 @@ function tellSince() {
   for (const place of main.querySelectorAll("[data-so-far]")) {
     place.since ??= performance.now() - Number(place.dataset.soFar) * 1000; // by one clock: the server's may be another
     const seconds = Math.round((performance.now() - place.since) / 1000);
-    place.textContent = seconds < 60 ? `${seconds} s` : `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+    place.textContent = seconds < 60 ? _("%(seconds)s s", { seconds }) : _("%(minutes)s min %(seconds)s s", { minutes: Math.floor(seconds / 60), seconds: seconds % 60 });
   }
 }
 

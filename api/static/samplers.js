@@ -1,6 +1,8 @@
 // The fields of the chosen sampler: its schedules, and those options that it or its schedule has a use for. The facts
 // stand on the options of the selects, so that page and farm never disagree.
 
+import { _ } from "./texts.js";
+
 const taken = (option) => option?.dataset.takes?.split(" ") ?? [];
 const inAll = (select) => [...select.options].flatMap(taken);
 
@@ -33,7 +35,7 @@ export function followSamplers(form) {
 
   function follow() {
     const used = new Set([first, ...(form.elements.hires.checked ? [second] : [])].flatMap((pass) => usedBy(...pass)));
-    const why = `${first[0].value} with this schedule has no use for it`;
+    const why = _("%(sampler)s with this schedule has no use for it", { sampler: first[0].value });
     for (const box of boxes) grey(box, !used.has(box.name), why);
   }
 

@@ -1,6 +1,8 @@
 // The size: what empty boxes stand for, and what fits the picture to start from, so that it is not squashed. And what the
 // chosen checkpoint is.
 
+import { _ } from "./texts.js";
+
 export function startSizes(form) {
   const { checkpoint, width, height } = form.elements;
   const part = (name) => form.querySelector(`[data-shows="${name}"]`);
@@ -41,7 +43,7 @@ export function startSizes(form) {
     const { native, traits = "" } = checkpoint.selectedOptions[0]?.dataset ?? {};
     part("traits").textContent = traits;
     if (!id) {
-      if (native) stand(native, native, "the checkpoint’s own");
+      if (native) stand(native, native, _("the checkpoint’s own"));
       if (fitted && fitted === typed()) put("", "");
       part("fitted").textContent = "";
       own.hidden = true;
@@ -50,21 +52,21 @@ export function startSizes(form) {
     if (isExtended()) {
       if (width.value || height.value) put("", "");
       [width.placeholder, height.placeholder] = ["", ""];
-      part("own").textContent = "the picture with its new sides";
+      part("own").textContent = _("the picture with its new sides");
       part("fitted").textContent = "";
       own.hidden = true;
       return;
     }
     const fit = await sizes(id).catch(() => undefined);
     if (!fit || mine !== turn) return;
-    stand(fit.width, fit.height, "the picture’s proportions");
-    own.textContent = `Its own size, ${fit.own_width} × ${fit.own_height}`;
+    stand(fit.width, fit.height, _("the picture’s proportions"));
+    own.textContent = _("Its own size, %(width)s × %(height)s", { width: fit.own_width, height: fit.own_height });
     own.hidden = false;
-    own.onclick = () => { fill(fit.own_width, fit.own_height); part("fitted").textContent = "The picture’s own size."; };
+    own.onclick = () => { fill(fit.own_width, fit.own_height); part("fitted").textContent = _("The picture’s own size."); };
     if (!isNew && !(fitted && fitted === typed())) return;
-    const before = width.value || height.value ? ` in the place of ${typed()}` : "";
+    const before = width.value || height.value ? typed() : "";
     fill(fit.width, fit.height);
-    part("fitted").textContent = `The picture’s proportions${before}.`;
+    part("fitted").textContent = before ? _("The picture’s proportions in the place of %(size)s.", { size: before }) : _("The picture’s proportions.");
   }
 
   const follows = ({ name = "" }) => ["checkpoint", "img2img.picture"].includes(name) || /outpaint\.(left|right|top|bottom)$/.test(name);

@@ -31,7 +31,7 @@ export function startSource(form, onPicture) {
     part("masking").hidden = part("outpainting").hidden = !hasPicture || !kept.checked;
     part("masked").hidden = part("mask-options").hidden = !hasMask;
     draw.hidden = easel.isOpen;
-    part("asks").textContent = hasPicture ? "Another picture" : "Source picture";
+    part("asks").textContent = hasPicture ? _("Another picture") : _("Source picture");
     part("stage").classList.toggle("is-idle", !kept.checked);
     for (const way of group.querySelectorAll('[data-shows="ways"]')) way.hidden = false;
   }
@@ -48,7 +48,7 @@ export function startSource(form, onPicture) {
     const isLate = () => turn !== taken;
     group.open = true;
     source.closest(".group").scrollIntoView({ block: "nearest" });
-    says.textContent = "Sending the picture…";
+    says.textContent = _("Sending the picture…");
     render.disabled = true;
     try {
       const { id, width, height } = await postFile(UPLOADS, given);
@@ -58,11 +58,12 @@ export function startSource(form, onPicture) {
       await loaded(picture);
       if (isLate()) return;
       tick(kept, id);
-      says.textContent = `${width} × ${height} pixels`;
+      says.textContent = _("%(width)s × %(height)s pixels", { width, height });
       onPicture();
     } catch (error) {
       if (isLate()) return;
-      says.textContent = `${given.name || "That"} was not taken: ${error.message}`;
+      const name = given.name || _("That");
+      says.textContent = _("%(name)s was not taken: %(why)s", { name, why: error.message });
     }
     render.disabled = false;
     file.value = "";
@@ -113,7 +114,7 @@ export function startSource(form, onPicture) {
       await openMask();
       easel.mask.take(drawn);
     } catch {
-      says.textContent = "That mask cannot be read as a picture.";
+      says.textContent = _("That mask cannot be read as a picture.");
     }
     maskFile.value = "";
   }

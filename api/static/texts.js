@@ -2,7 +2,7 @@
 const element = document.querySelector('script[type="application/json"][data-texts]');
 const texts = JSON.parse(element?.textContent || "{}");
 
-const filled = (text, values) => text.replace(/%\((\w+)\)s|%%/g, (_, name) => name ? values[name] : "%");
+const filled = (text, values) => text.replace(/%\((\w+)\)s|%%/g, (whole, name) => name ? values[name] : "%");
 
 export const _ = (english, values = {}) => filled(texts[english]?.[0] ?? english, values);
 

@@ -1,6 +1,7 @@
 // Counts the tokens of the prompts while they are written: "23 / 75" beside the label.
 
 import { postJson } from "./api.js";
+import { _ } from "./texts.js";
 
 const PAUSE = 250; // milliseconds without a key before the farm is asked
 
@@ -17,11 +18,11 @@ function counts(form, box, shown) {
     try {
       const { tokens, limit } = await postJson("/api/v1/tokens", job(), asking.signal);
       shown.textContent = `${tokens} / ${limit}`;
-      shown.title = `${tokens} of ${limit} tokens; 75 are read together`;
+      shown.title = _("%(tokens)s of %(limit)s tokens; 75 are read together", { tokens, limit });
       shown.hidden = box.value.trim() === "";
     } catch (error) {
       if (error.name === "AbortError") return;
-      [shown.textContent, shown.title] = ["too long", error.message];
+      [shown.textContent, shown.title] = [_("too long"), error.message];
       shown.hidden = error.field !== box.name; // without an answer there is no number
     }
   }

@@ -1,5 +1,7 @@
 // Instants in the person's own time: the page has them in UTC, and so has what is sent.
 
+import { _ } from "./texts.js";
+
 const digits = (number) => String(number).padStart(2, "0");
 
 function local(instant) {
@@ -13,7 +15,7 @@ export function startInstants(form) {
     // What a browser has put back itself is the person's own already.
     if (box.value && box.value === box.defaultValue) box.value = local(new Date(`${box.value}Z`));
     const hint = document.getElementById(`${box.name}-hint`);
-    hint.textContent = hint.textContent.replace("UTC", "your own time");
+    hint.textContent = hint.textContent.replace("UTC", _("your own time"));
   }
   form.addEventListener("formdata", ({ formData }) => {
     for (const box of boxes) if (box.value) formData.set(box.name, new Date(box.value).toISOString());

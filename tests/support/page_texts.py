@@ -13,13 +13,16 @@ from jinja2 import Environment, nodes
 _PLACE: Final = "\x00"  # where a template puts in what it has computed
 _TOLD: Final = frozenset({"aria-label", "title", "placeholder", "alt", "label", "content"})
 _SILENT: Final = frozenset({"code", "kbd", "script", "style"})
-_LOOSE: Final = re.compile(r"""[\w-]+=(?:"[^"]*"|'[^']*'|\S+)""")  # attributes that a macro adds to its caller's tag
+# Attributes that a macro adds to its caller's tag.
+_LOOSE: Final = re.compile(r"""[\w-]+=(?:"[^"]*"|'[^']*'|\S+)|data-[\w-]+""")
 _ENTITY: Final = re.compile(r"&#?\w+;")
 _WORD: Final = re.compile(r"[^\W\d_]{2,}")
 _ASKS: Final = frozenset({"_", "gettext", "ngettext"})
 _TEXT: Final = re.compile(r"[A-Z][a-z]+( .*)?|.*[a-z]{2,}[,.;:…]? [a-z(].*", re.DOTALL)
-_IN_SCRIPT: Final = re.compile(r"""(?P<before>[\w.]*\(?)(?P<quote>["'`])(?P<text>(?:\\.|(?!(?P=quote)).)*)(?P=quote)""")
-_CODE: Final = re.compile(r"(?:^|\s)\.\w|\w-\w+(?: [\w-]+)*$")  # a selector, or names of classes
+_IN_SCRIPT: Final = re.compile(
+    r"""(?P<before>[\w.]*\(?|=== )(?P<quote>["'`])(?P<text>(?:\\.|(?!(?P=quote)).)*)(?P=quote)"""
+)
+_CODE: Final = re.compile(r"(?:^|\s)\.\w|\w-\w+(?: [\w-]+)*$|^px")  # a selector, names of classes, lengths
 _KEYS: Final = frozenset({"Enter", "Escape", "Files", "Delete", "Shift", "Tab", "Home", "End", "Space", "Backspace"})
 _REMARK: Final = re.compile(r"(?m)(?:^|\s)//.*$")
 NAMES: Final = frozenset({"Stepfarm", "OpenAPI", "JSON"})
@@ -77,8 +80,8 @@ def literals_of_template(source: str, environment: Environment) -> Iterator[str]
 def literals_of_script(source: str) -> Iterator[str]:
     """Yield the sentences of a script that do not come from the catalogue."""
     for found in _IN_SCRIPT.finditer(_REMARK.sub("", source)):
-        is_asked = found["before"].removesuffix("(") in _ASKS and found["before"].endswith("(")
         text = re.sub(r"\$\{[^}]*\}", "", found["text"])
+        is_asked = found["before"] in ("_(", "ngettext(", "=== ") or "%(" in text  # a plural comes second
         is_code = bool(set("<[{#=") & set(text)) or _CODE.search(text) or text in _KEYS
         if not is_asked and not is_code and _TEXT.fullmatch(text):
             yield text
