@@ -107,7 +107,7 @@ def _check_embeddings(client: Client, file: Path, embeddings: Mapping[str, str])
 
 def rendered(client: Client, params: Mapping[str, Any], *, quiet: bool) -> tuple[Json, Opened]:
     """Return the job that rendered one picture from `params`, without a film, and its file, opened."""
-    job = submitted(client, {**params, "film": False}, quiet=quiet)
+    job = submitted(client, {**params, "film": False, "intermediates": False}, quiet=quiet)
     job = follow(client, job["id"], quiet=quiet)
     return job, opened(_file(client, job), "the new picture")
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from shared.db.sessions import Sessions
 from shared.errors import RenderError
+from shared.media.making import Making
 from shared.models.memory import Precision
 from shared.queue.claim import Claim
 from shared.queue.workers import ResidentModel
@@ -122,7 +123,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Rendered:
-    """A rendered picture; for a film also its frames, and the number of steps that were made.
+    """A rendered picture; for a film also its frames, and the number of steps that were made. `making`: if it is kept.
 
     An adaptive sampler only estimates the number of steps before its end, so a frame may show another one.
     """
@@ -130,3 +131,4 @@ class Rendered:
     pixels: Pixels
     frames: tuple[Frame, ...] = ()
     steps: int = 0
+    making: Making | None = None

@@ -69,6 +69,12 @@ class PicturePath(ImagePath):
     extension: Literal["png", "jpg", "webp"] = Field(description="Ending of the job's `format`.")
 
 
+class IntermediatePath(ImagePath):
+    """Path of one picture of how an image was made."""
+
+    part: Literal["noise", "latents", "guidance"] = Field(description="Which one.")
+
+
 class JobsQuery(BaseModel):
     """Which jobs to list."""
 

@@ -27,6 +27,7 @@ PHASES: Final = {
     "decode": lazy("decoding"),
     "idle": lazy("waiting for the card"),
     "saving": lazy("saving the picture"),
+    "intermediates": lazy("keeping how it was made"),
 }
 """The phases of a running image outside its steps; any other phase is in words already."""
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from flask import Response
 
-from api.http.openapi import CONFLICT, NOT_FOUND, content, section
-from api.http.parameters import ImagePath, JobPath, PicturePath
-from api.http.responses import unchanging
+from api.http.openapi import CONFLICT, NOT_FOUND, answers, content, section
+from api.http.parameters import ImagePath, IntermediatePath, JobPath, PicturePath
+from api.http.responses import reply, unchanging
 from api.http.zip_stream import zipped
+from api.schemas.intermediates import IntermediatesBody
 from api.schemas.jobs import API, EXTENSIONS
 from api.security import auth
 from api.services import services
 from api.use_cases import images
+from api.use_cases import intermediates as made
 from shared.errors import NotFound
 from shared.media.storage import Kind
 
 PICTURE = content("image/png", "The picture in the job's format, with its parameters.")
 WEBP = content("image/webp", "A small picture.")
 FILM = content("image/webp", "Steps of the picture's rendering.")
+MADE = answers(IntermediatesBody, 200)
 ZIP = content("application/zip", "The pictures.")
 
 blueprint = section("images", __name__, f"{API}/jobs")
@@ -48,6 +51,18 @@ def film(path: ImagePath) -> Response:
 def strip(path: ImagePath) -> Response:
     """Get an image's steps side by side, if its job has `film`."""
     return _stored(path, "strip", "image/webp")
+
+
+@blueprint.get("/<id:job_id>/images/<id:index>/intermediates.json", responses=MADE | NOT_FOUND)
+def intermediates(path: ImagePath) -> Response:
+    """Tell how an image's picture was made, if its job has `intermediates`."""
+    return reply(made.intermediates(services(), auth.owner(), path.job_id, path.index))
+
+
+@blueprint.get("/<id:job_id>/images/<id:index>/<any(noise,latents,guidance):part>.webp", responses=FILM | NOT_FOUND)
+def intermediate(path: IntermediatePath) -> Response:
+    """Get a picture of how an image was made: its first noise, its steps, or what the prompt changed."""
+    return _stored(path, path.part, "image/webp")
 
 
 @blueprint.get("/<id:job_id>/images/<id:index>/preview.webp", responses=WEBP | NOT_FOUND)

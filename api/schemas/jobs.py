@@ -68,6 +68,7 @@ class ImageLinks(BaseModel):
     preview: str | None = Field(description="Its latest preview, once `has_preview` is true.")
     film: str | None = Field(description="Its steps as an animation, if the job has `film`.")
     strip: str | None = Field(description="Its steps side by side, if the job has `film`.")
+    intermediates: str | None = Field(description="How it was made, if the job has `intermediates`.")
 
 
 class ImageBody(BaseModel):
@@ -337,6 +338,7 @@ def _image_links(job: JobView, image: ImageView, params: RenderParams) -> ImageL
         preview=f"{here}/preview.webp" if state == ImageState.RUNNING else None,
         film=f"{here}/film.webp" if filmed else None,
         strip=f"{here}/strip.webp" if filmed else None,
+        intermediates=f"{here}/intermediates.json" if done and params.intermediates else None,
     )
 
 

@@ -27,6 +27,7 @@ from shared.queue import queries
 
 log = structlog.get_logger(__name__)
 
+_INTERMEDIATES: Final[frozenset[Kind]] = frozenset({"noise", "latents", "guidance", "intermediates"})
 MISSING: Final = "missing.txt"
 """The file of a zip that names the pictures which could not be read."""
 
@@ -92,6 +93,8 @@ def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) 
     params = found.spec.image(index)
     if kind in {"film", "strip"} and not params.film:
         raise NotFound(f"Job {job_id} was rendered without a film.")
+    if kind in _INTERMEDIATES and not params.intermediates:
+        raise NotFound(f"Job {job_id} was rendered without keeping how its pictures were made.")
     return Stored(services, key(job_id, index, found.attempts[index], kind, params.format), params.format)
 
 

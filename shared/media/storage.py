@@ -29,8 +29,16 @@ from shared.errors import NotFound, SettingsError, StorageAway, StorageError
 from shared.media import synced_files
 from shared.params.fields import FileFormat
 
-Kind = Literal["picture", "thumbnail", "film", "strip"]
-_SUFFIX: Final = {"thumbnail": "webp", "film": "film.webp", "strip": "strip.webp"}
+Kind = Literal["picture", "thumbnail", "film", "strip", "noise", "latents", "guidance", "intermediates"]
+_SUFFIX: Final = {
+    "thumbnail": "webp",
+    "film": "film.webp",
+    "strip": "strip.webp",
+    "noise": "noise.webp",
+    "latents": "latents.webp",
+    "guidance": "guidance.webp",
+    "intermediates": "intermediates.json",
+}
 _PICTURE_SUFFIX: Final[dict[FileFormat, str]] = {"png": "png", "jpeg": "jpg", "webp": "picture.webp"}
 _KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _OF_ATTEMPT: Final = re.compile(r"\.?(\d{1,18})-(\d{1,18})-(\d{1,18})\.[a-z0-9.]+")  # a dot first: half-written
@@ -57,7 +65,7 @@ def job_prefix(job_id: int) -> str:
 
 
 def key(job_id: int, index: int, attempt: int, kind: Kind, form: FileFormat = "png") -> str:
-    """Return the key of an object of one attempt; `form` is the format of the picture, other kinds are WebP."""
+    """Return the key of an object of one attempt; `form` is the format of the picture alone."""
     suffix = _PICTURE_SUFFIX[form] if kind == "picture" else _SUFFIX[kind]
     return f"{job_prefix(job_id)}/{job_id}-{index:04}-{attempt}.{suffix}"
 

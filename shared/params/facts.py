@@ -86,7 +86,10 @@ SDXL: Final = Group(
     order=tuple(f"{name}.{side}" for name in ("original_size", "target_size") for side in ("width", "height")),
 )
 OUTPUT: Final = Group(
-    "output", "Output", "file format, film, seamless tiles, exactness", order=("format", "film", "tiling", "exact")
+    "output",
+    "Output",
+    "file format, film, seamless tiles, exactness",
+    order=("format", "film", "intermediates", "tiling", "exact"),
 )
 QUEUE: Final = Group("queue", "Queue", "which workers, and what goes first")
 WHEN: Final = Group("when", "When", "a deadline, or a reason to wait")

@@ -326,6 +326,16 @@ class RenderParams(Parameters):
     faces: Annotated[
         Faces | None, Fact("Faces to restore after the last pass", label="Restore faces", group=facts.FACES)
     ] = None
+    intermediates: Annotated[
+        bool,
+        Fact(
+            "Keep how the picture was made: its noise, tokens, some steps, and what the prompt changed",
+            label="How it was made",
+            group=facts.OUTPUT,
+            option=Option("--intermediates"),
+            keys=(Key("Intermediates"),),
+        ),
+    ] = False
 
     @property
     def rows(self) -> int:

@@ -30,6 +30,7 @@ _REMEMBERED: Final = 64  # prompts
 _REMEMBERED_NAMES: Final = 2**14  # of learned words; a large collection has some thousands
 _REMEMBERED_COLLECTIONS: Final = 16  # of learned words: one for each width of checkpoints
 _WORD_END: Final = "</w>"
+_BYTES: Final = 256
 _WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 _Section = Sequence[tuple[int | LearnedWord, float]]
@@ -58,6 +59,11 @@ class Tokenizer:
     def encode(self, text: str) -> list[int]:
         """Return the tokens of `text`, without BOS and EOS."""
         return self._bytes_to_tokens.encode(text, add_special_tokens=False).ids
+
+    def text(self, token: int) -> str:
+        """Return what a token of CLIP's vocabulary stands for; a part of a character is U+FFFD."""
+        piece = str(self._bytes_to_tokens.id_to_token(token) or "").removesuffix(_WORD_END)
+        return bytes(map(_bytes_of_letters().__getitem__, piece)).decode("utf-8", "replace")
 
     def learn(self, words: tuple[LearnedWord, ...]) -> Words:
         """Return `words` by the tokens of their names. Of names with the same tokens the first one counts."""
@@ -161,6 +167,15 @@ def _vocabulary() -> tuple[dict[str, int], list[tuple[str, str]]]:
     letters = _byte_letters()
     tokens = [*letters, *(letter + _WORD_END for letter in letters), *(first + second for first, second in merges)]
     return {token: number for number, token in enumerate(tokens)}, merges
+
+
+@cache
+def _bytes_of_letters() -> dict[str, int]:
+    """Return the byte that each letter of a token stands for."""
+    letters = _byte_letters()
+    own = [ord(letter) for letter in letters if ord(letter) < _BYTES]
+    rest = (byte for byte in range(_BYTES) if byte not in own)
+    return {letter: ord(letter) if ord(letter) < _BYTES else next(rest) for letter in letters}
 
 
 def _byte_letters() -> list[str]:

@@ -42,7 +42,7 @@ def test_links_appear_with_the_picture(client, job, finish):
     first, second, _ = client.get(f"/api/v1/jobs/{job.id}").get_json()["images"]
     assert client.get(first["links"]["picture"]).data == b"picture 0"
     assert client.get(first["links"]["thumbnail"]).data == b"thumbnail 0"
-    assert second["links"] == dict.fromkeys(("picture", "thumbnail", "preview", "film", "strip"))
+    assert second["links"] == dict.fromkeys(("picture", "thumbnail", "preview", "film", "strip", "intermediates"))
     assert first["links"]["film"] is None
 
 

@@ -38,6 +38,7 @@ from worker.in_flight import Cancellation
 from worker.progress import preview_queue
 from worker.progress.reporter import ImageProgress
 from worker.render.engine_card import EngineCard
+from worker.render.outputs import outputs
 from worker.render.stored_row_limits import processor, stored
 from worker.supervisor.gpus import Address
 from worker.supervisor.watchdog import suspects
@@ -151,6 +152,18 @@ def test_a_film_shows_the_steps_to_the_picture(card, claim):
 def test_a_film_changes_no_pixel(card, claim):
     plain, filmed = (card.render(one, Seen().watch(one), Cancellation()).pixels for one in (claim, film_of(claim)))
     assert np.array_equal(plain, filmed)
+
+
+def test_how_it_was_made_lies_beside_a_picture_and_changes_no_pixel(card, claim):
+    kept = replace(claim, stored={**claim.stored, "intermediates": True})
+    seen = Seen()
+    plain = card.render(claim, Seen().watch(claim), Cancellation())
+    rendered = card.render(kept, seen.watch(kept), Cancellation())
+    assert plain.making is None
+    assert np.array_equal(plain.pixels, rendered.pixels)
+    assert seen.told[-1].phase == "intermediates"
+    kinds = [output.kind for output in outputs(kept, rendered)]
+    assert kinds == ["picture", "thumbnail", "noise", "latents", "guidance", "intermediates"]
 
 
 def test_a_picture_outlives_its_film(card, claim, monkeypatch):

@@ -91,6 +91,7 @@ EVERYTHING = RenderParams(
     crop=Crop(left=12, top=34),
     target_size=TargetSize(width=1024, height=768),
     sdxl_clip_l_skip=True,
+    intermediates=True,
 )
 """Every field at another value than its default."""
 

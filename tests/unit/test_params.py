@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from shared.params.fields import MAX_SEED
+from shared.params.img2img import Outpaint
 from shared.params.render import RenderParams
 from tests.unit.test_pages_form import EVERYTHING
 
@@ -128,9 +129,10 @@ def test_fields_keep_their_order_because_digests_of_idempotency_keys_depend_on_i
         "prompt", "negative_prompt", "styles", "emphasis", "checkpoint", "vae", "clip_skip", "width", "height", "steps",
         "cfg_scale", "sampler", "schedule", "seed", "count", "exact", "tiling", "film", "format", "sampling",
         "guidance", "noise", "refiner", "hires", "img2img", "original_size", "crop", "target_size", "sdxl_clip_l_skip",
-        "controlnet", "upscale", "ip_adapters", "faces",
+        "controlnet", "upscale", "ip_adapters", "faces", "intermediates",
     ]  # fmt: skip
-    faceless = EVERYTHING.model_copy(update={"faces": None})
+    cut = EVERYTHING.img2img.model_copy(update={"outpaint": Outpaint()})
+    faceless = EVERYTHING.model_copy(update={"faces": None, "intermediates": False, "img2img": cut})
     younger = ("original_size", "crop", "target_size", "sdxl_clip_l_skip")
     older = faceless.model_copy(update={name: getattr(RenderParams(), name) for name in younger})
     assert [

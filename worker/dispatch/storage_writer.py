@@ -50,9 +50,9 @@ class StorageWriter:
             try:
                 self._put(output, cancel, report)
             except StorageError as error:
-                if not output.is_film:
+                if not output.is_extra:
                     raise
-                log.warning("film not stored", key=output.key, reason=str(error))
+                log.warning("extra file not stored", key=output.key, reason=str(error))
 
     def last_attempt(self, claim: Claim) -> int:
         """Return the latest attempt at an image that left anything in the storage; this one if that cannot be read."""

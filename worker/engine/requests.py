@@ -24,6 +24,7 @@ class Term:
 
     weight: float
     conditioning: Conditioning
+    is_negative: bool = False  # of the negative prompt
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from threading import Thread
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import structlog
 import torch
@@ -16,6 +16,7 @@ import torch
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions
 from shared.errors import Cancelled, RenderError
+from shared.media.making import Making
 from shared.media.ownership import guarded
 from shared.models.memory import Footprint, Precision
 from shared.queue.claim import Claim
@@ -32,8 +33,10 @@ from worker.engine.loop.engine import Engine, Phase
 from worker.engine.loop.runs import Step
 from worker.engine.pipelines.film import Reel, developed
 from worker.engine.pipelines.inputs import Kit
+from worker.engine.pipelines.making import Witness, made
 from worker.engine.pipelines.render import render
 from worker.engine.pipelines.upscale import upscaled
+from worker.engine.requests import Asks
 from worker.engine.row_limits import RowLimits
 from worker.engine.transfers import beside
 from worker.in_flight import Cancellation
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from worker.render.file_loads import Loaded
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
 _DRIVER_BYTES: Final = 512 * 2**20  # of a card's memory that its driver and libraries take
 
@@ -186,6 +190,7 @@ class EngineCard:
 
         pictures = sources.pictures(self._storage, claim.params)
         reel = Reel() if claim.params.film else None
+        witness = Witness() if claim.params.intermediates else None
         footprint = Footprint(models.lane, models.companions, claim.memory_class)
         use = self._model_cache.use(needed, cancel, report)
         with self._weighed(needed, report), self._meter.in_flight(footprint), use as loaded:
@@ -201,14 +206,17 @@ class EngineCard:
                     pipeline,
                     exact=claim.params.exact,
                     urgent=claim.is_urgent,
-                    on_step=partial(self._on_step, progress, kit, reel) if kit else None,
+                    on_step=partial(self._on_step, progress, kit, [one.take for one in (reel, witness) if one])
+                    if kit
+                    else None,
                     about=_about(claim),
                 )
                 cancel.then(run.cancel)
                 picture: Pixels = run.result()
             self._loads.weigh_again(loaded)
             frames = self._film(claim, kit, reel, progress, cancel) if kit else ()
-            return Rendered(picture, frames, reel.steps if reel else 0)
+            making = self._making(claim, kit, witness, progress, cancel) if kit and witness else None
+            return Rendered(picture, frames, reel.steps if reel else 0, making)
 
     @contextmanager
     def _weighed(self, needed: Collection[Model], report: Callable[[Model], object]) -> Iterator[None]:
@@ -231,18 +239,29 @@ class EngineCard:
             return ()
         progress.phase("film")
         shots = reel.shots()
-        frames = developed(kit, claim.params.tiling, shots)
-        run = self._engine.render(frames, exact=claim.params.exact, urgent=claim.is_urgent, about=_about(claim))
+        pictures = self._beside(claim, developed(kit, claim.params.tiling, shots), "film", cancel) or ()
+        return tuple(Frame(shot.step, shot.steps, pixels) for shot, pixels in zip(shots, pictures, strict=False))
+
+    def _making(
+        self, claim: Claim, kit: Kit, witness: Witness, progress: ImageProgress, cancel: Cancellation
+    ) -> Making | None:
+        """Return how the picture was made, by what `witness` saw; None if that fails."""
+        progress.phase("intermediates")
+        return self._beside(claim, made(claim.params, kit, witness), "intermediates", cancel)
+
+    def _beside(self, claim: Claim, pipeline: Asks[T], what: str, cancel: Cancellation) -> T | None:
+        """Return what is rendered beside a finished picture; None if that fails: the picture must not fail with it."""
+        run = self._engine.render(pipeline, exact=claim.params.exact, urgent=claim.is_urgent, about=_about(claim))
         cancel.then(run.cancel)
         try:
             with self._meter.other():
-                pictures = run.result()
+                rendered: T = run.result()
         except Cancelled:
             raise
         except RenderError as error:
-            log.warning("film not rendered", job=claim.job_id, image=claim.image_id, reason=str(error))
-            return ()
-        return tuple(Frame(shot.step, shot.steps, pixels) for shot, pixels in zip(shots, pictures, strict=True))
+            log.warning("extra not rendered", what=what, job=claim.job_id, image=claim.image_id, reason=str(error))
+            return None
+        return rendered
 
     def _set_phase(self, phase: Phase, limit_seconds: float) -> None:
         self._engine_phase = phase
@@ -251,9 +270,11 @@ class EngineCard:
         else:
             self._watchdog.busy("engine", phase, limit_seconds)
 
-    def _on_step(self, progress: ImageProgress, kit: Kit, reel: Reel | None, step: Step) -> None:
-        if reel is not None:
-            reel.take(step)
+    def _on_step(
+        self, progress: ImageProgress, kit: Kit, takers: Collection[Callable[[Step], None]], step: Step
+    ) -> None:
+        for take in takers:
+            take(step)
         progress.step(step.index, step.steps)
         if self._preview_steps and step.index % self._preview_steps == 0 and step.index < step.steps:
             weights = kit.of_pass(is_second=step.is_second_pass)

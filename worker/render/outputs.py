@@ -8,11 +8,12 @@ from typing import NamedTuple
 import structlog
 
 from shared.infotext.writer import text, upscale_text
+from shared.media.making import Making
 from shared.media.storage import Kind, key
 from shared.queue.claim import Claim
 from shared.version import version
 from worker import encode
-from worker.render import film
+from worker.render import film, making
 from worker.renderer import Frame, Rendered
 
 log = structlog.get_logger(__name__)
@@ -26,18 +27,19 @@ class Output(NamedTuple):
     data: bytes
 
     @property
-    def is_film(self) -> bool:
+    def is_extra(self) -> bool:
         """True for a file without which the image still succeeds."""
-        return self.kind in {"film", "strip"}
+        return self.kind not in {"picture", "thumbnail"}
 
 
 def outputs(claim: Claim, rendered: Rendered) -> list[Output]:
-    """Return picture, thumbnail and film, in this order, under this attempt's keys."""
+    """Return picture, thumbnail, film and how it was made, in this order, under this attempt's keys."""
     params = claim.params
     made: list[tuple[Kind, bytes]] = [
         ("picture", _picture(claim, rendered)),
         ("thumbnail", encode.thumbnail(rendered.pixels)),
         *(_film(claim, rendered) if params.film else ()),
+        *(_made(claim, rendered.making) if rendered.making else ()),
     ]
     place = (claim.job_id, claim.index, claim.attempt)
     return [Output(kind, key(*place, kind, params.format), data) for kind, data in made]
@@ -62,3 +64,11 @@ def _film(claim: Claim, rendered: Rendered) -> Iterator[tuple[Kind, bytes]]:
         yield "strip", film.strip(frames)
     except (OSError, ValueError) as error:  # Pillow's
         log.warning("film not made", job=claim.job_id, image=claim.image_id, reason=str(error))
+
+
+def _made(claim: Claim, made: Making) -> Iterator[tuple[Kind, bytes]]:
+    """Yield the files that show how the picture was made; an error never costs the picture."""
+    try:
+        yield from making.files(made)
+    except (OSError, ValueError) as error:  # Pillow's
+        log.warning("intermediates not made", job=claim.job_id, image=claim.image_id, reason=str(error))

@@ -54,7 +54,7 @@ class Prompt:
 
     def unconditional(self, call: int) -> Term:
         """Return the negative prompt at model call `call`, counted from 0."""
-        return Term(1.0, self.negative.at(call).adapted(self.adapters(call)))
+        return Term(1.0, self.negative.at(call).adapted(self.adapters(call)), is_negative=True)
 
 
 class Line(NamedTuple):

@@ -30,6 +30,7 @@ class Step:
     x: Tensor  # what went in [channels, h/cell, w/cell]
     denoised: Tensor
     is_second_pass: bool = False  # of a render of two
+    request: Denoise | None = None  # the call itself; its tensors may be views of those of many pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +152,7 @@ def reported(ask: Ask, answered: object) -> object:
     denoised = answered[0] if isinstance(answered, tuple) else answered  # the first sum; others follow
     if on_step and isinstance(request, Denoise) and isinstance(denoised, Tensor):
         try:
-            on_step(Step(request.call, request.calls, request.x, denoised, request.is_second_pass))
+            on_step(Step(request.call, request.calls, request.x, denoised, request.is_second_pass, request))
         except Exception as error:  # noqa: BLE001 - a watcher's error ends only its run
             return error
     return answered

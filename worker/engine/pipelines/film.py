@@ -28,13 +28,16 @@ class Shot:
     steps: int
     latent: Tensor  # [channels, h/cell, w/cell]
     is_second_pass: bool = False
+    noisy: Tensor | None = None  # what went in, if that is kept
+    sigma: float = 0.0
 
 
 class Reel:
     """Keeps evenly spaced steps of a run of any length: when there are too many, every second one is dropped."""
 
-    def __init__(self, most: int = MOST_SHOTS) -> None:
+    def __init__(self, most: int = MOST_SHOTS, *, with_noisy: bool = False) -> None:
         self._most = most
+        self._with_noisy = with_noisy
         self._every = 1
         self._seen = 0
         self._shots: list[Shot] = []
@@ -50,7 +53,9 @@ class Reel:
             return
         if self._seen % self._every == 0:
             # A copy: the engine's tensor may be a view of one for many pictures.
-            self._shots.append(Shot(step.index, step.steps, step.denoised.clone(), step.is_second_pass))
+            noisy = step.x.clone() if self._with_noisy else None
+            sigma = step.request.sigma if step.request else 0.0
+            self._shots.append(Shot(step.index, step.steps, step.denoised.clone(), step.is_second_pass, noisy, sigma))
         self._seen += 1
         if len(self._shots) == 2 * self._most:
             self._shots = self._shots[::2]

@@ -1,0 +1,15 @@
+"""How a picture was made: what its worker kept of it."""
+
+from __future__ import annotations
+
+from api.schemas.intermediates import IntermediatesBody
+from api.schemas.jobs import API, EXTENSIONS
+from api.services import Services
+from api.use_cases import images
+
+
+def intermediates(services: Services, owner: str, job_id: int, index: int) -> IntermediatesBody:
+    """Return how an image's picture was made. Raises NotFound, StorageError."""
+    stored = images.stored(services, owner, job_id, index, "intermediates")
+    picture = f"{API}/jobs/{job_id}/images/{index}/picture.{EXTENSIONS[stored.form]}"
+    return IntermediatesBody.of(stored.read(), job_id, index, picture)
