@@ -6,13 +6,22 @@ Entries are sorted by their English and name no lines, so that two changes of th
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Final
 
 from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
+
+from shared.models.kinds import KINDS
+from shared.params.facts import GROUPS
+from shared.params.samplers import SCHEDULES
+from shared.params.scheduling import Scheduling
+from shared.params.table import parameters
 
 ROOT: Final = Path(__file__).parents[1]
 CATALOGUES: Final = ROOT / "api/translations"
@@ -24,6 +33,39 @@ _WAYS: Final = (
 )
 """Folder, files, method of Babel and its options."""
 
+_SENTENCES: Final = (
+    *("shared/admission/*.py", "shared/errors.py", "shared/jobs/stored.py", "shared/messaging/redis_health.py"),
+    *("shared/models/*.py", "shared/prompts/*.py", "shared/queue/*.py", "shared/quantities.py", "shared/wording.py"),
+    *(
+        f"shared/params/{name}.py"
+        for name in ("codecs", "fields", "job_spec", "paths", "pools", "scheduling", "upscale")
+    ),
+    *("shared/media/decode.py", "shared/media/uploads.py", "worker/render/loads.py", "worker/engine/failures.py"),
+    *("worker/dispatch/slots.py", "worker/dispatch/health.py"),
+)
+"""The modules whose sentences pages show."""
+_WORD: Final = re.compile(r"[^\W\d_]")
+_PLACE: Final = re.compile(r"\{\w*\}")
+_UNITS: Final = "shared/quantities.py"  # where words as short as `s` count
+_IS_SENTENCE: Final = re.compile(r"[^\W\d_]{2,}\W* [^\W\d_({]|[^\W\d_{}]+ \{|\} [^\W\d_]{2,}")
+_IS_CODE: Final = re.compile(
+    r"\b(SELECT|UPDATE|INSERT|DELETE|CREATE|ALTER|WHERE|FROM|SET|LOCK|AND|ORDER)\b|\(\?|\\|^#|://|%[sd(]"
+)
+_WORDS_OF_ONE: Final = frozenset(
+    {"small", "large", "number", "text", "handed back", "is missing", "a list", "a number", "a path", "a value"}
+)
+"""Short texts that fill places of sentences."""
+_VALUES: Final = frozenset(
+    {
+        *("Assertion failed, ", "Value error, ", "No norm", "latent noise", "latent nothing", "only masked"),
+        *("whole picture", "from disk", "from memory", "host cache", "page cache", "prefetch {1}"),
+        *("must name a folder, or several with {1} between them", "\n    ended_at < clock_timestamp()"),
+    }
+)
+"""What looks like a sentence and is none that a page shows."""
+_NOT_SAID: Final = frozenset({"debug", "info", "warning", "error", "exception", "compile", "Field", "TypeVar", "text"})
+"""Calls whose texts nobody reads on a page: logs, patterns, descriptions for the API's document."""
+
 Text = str | tuple[str, str]
 
 
@@ -34,6 +76,77 @@ def texts() -> Iterator[tuple[Text, str]]:
             place = path.relative_to(ROOT).as_posix()
             for found in extract_from_file(method, path, keywords=KEYWORDS, options=options):
                 yield found[1], place
+    yield from facts()
+    for pattern in _SENTENCES:
+        for path in sorted(ROOT.glob(pattern)):
+            place = path.relative_to(ROOT).as_posix()
+            yield from ((text, place) for text in sentences(path.read_text(), is_short=place == _UNITS))
+
+
+def facts() -> Iterator[tuple[str, str]]:
+    """Yield the words that pages take from the facts of parameters and of kinds of model files."""
+    for parameter in (*parameters().values(), *parameters(Scheduling).values()):
+        fact = parameter.fact
+        words = (parameter.label, fact.help, fact.more, fact.placeholder, *fact.means.values(), *fact.labels.values())
+        yield from ((text, "shared/params/facts.py") for text in words if _WORD.search(text))
+    for group in GROUPS:
+        yield from ((text, "shared/params/facts.py") for text in (group.title, group.summary) if text)
+    yield from ((text, "shared/params/samplers.py") for text in SCHEDULES.values())
+    for kind in KINDS.values():
+        words = (kind.label, kind.plural, kind.description, kind.accepted)
+        yield from ((text, "shared/models/kinds.py") for text in words)
+
+
+def sentences(source: str, *, is_short: bool = False) -> Iterator[str]:
+    """Yield the sentences of a module as templates: what an f-string fills in stands as `{1}`, `{2}` and so on."""
+    tree = ast.parse(source)
+    silent = set(map(id, _silent(tree)))
+    for node in ast.walk(tree):
+        if id(node) in silent:
+            continue
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "counted"
+            and len(node.args) == 2
+        ):
+            noun = node.args[1]
+            if isinstance(noun, ast.Constant):
+                yield from (f"{{1}} {noun.value}", f"{{1}} {noun.value}s")
+        text = _template(node)
+        is_said = _WORD.search(_PLACE.sub("", text)) if is_short else _IS_SENTENCE.search(text)
+        if (is_said or text in _WORDS_OF_ONE) and text not in _VALUES and not _IS_CODE.search(text):
+            yield text
+
+
+def _silent(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes whose texts no page shows: docstrings, what logs say, and the pieces of f-strings."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            yield from (piece for piece in node.values if isinstance(piece, ast.Constant))
+            for piece in node.values:
+                if isinstance(piece, ast.FormattedValue) and piece.format_spec:
+                    yield from ast.walk(piece.format_spec)
+        elif isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name in _NOT_SAID:
+                yield from ast.walk(node)
+            if name == "Fact":
+                yield from ast.walk(node)  # `facts` has them
+
+
+def _template(node: ast.AST) -> str:
+    """Return the text of a node as a template; empty for a node that is none."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else ""
+    if not isinstance(node, ast.JoinedStr):
+        return ""
+    numbers = count(1)
+    return "".join(
+        str(piece.value) if isinstance(piece, ast.Constant) else f"{{{next(numbers)}}}" for piece in node.values
+    )
 
 
 def catalogue(old: Catalog) -> Catalog:

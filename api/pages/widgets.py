@@ -176,7 +176,8 @@ def _help(field: Field) -> str:
     """Return the sentence below a field. Pictures come as files, so it does not mention their ids."""
     parameter = field.parameter
     if parameter.takes.kind != "picture":
-        return printed(f"{parameter.fact.help} (UTC)." if field.kind == "instant" else parameter.hint)
+        is_instant = field.kind == "instant"
+        return _("%(words)s (UTC).", words=printed(parameter.fact.help)) if is_instant else printed(parameter.hint)
     if field.kind == "list":
         return _("Up to %(n)s pictures, read together.", n=parameter.schema["maxItems"])
     return "".join(_("Without one: %(what)s.", what=printed(words)) for words in parameter.fact.means.values())
