@@ -20,6 +20,7 @@ LOADED = "import sys, {module}; print(*sorted({{name.partition('.')[0] for name 
             "worker.process",
             {"torch", "diffusers", "transformers", "flask", "alembic"},
         ),  # a worker beats before it loads them
+        pytest.param("worker.render.inspecting", {"scipy", "sqlalchemy", "flask"}, marks=pytest.mark.nightly),
     ],
 )
 def test_what_is_not_needed_yet_is_not_imported(module, heavy):

@@ -10,8 +10,12 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from worker.engine.loading import inspect, places
-from worker.render.inspector import PLACES
+from worker.engine.loading import without_scipy
+
+without_scipy.install()
+
+from worker.engine.loading import inspect, places  # noqa: E402
+from worker.render.inspector_question import PLACES  # noqa: E402
 
 
 def answer(question: bytes) -> bytes:

@@ -17,8 +17,8 @@ from shared.models.components import Place
 from shared.models.inspection import Inspection
 from shared.models.scan import Fingerprint
 from shared.waiting.backoff import Backoff
+from worker.render.inspector_question import PLACES
 
-PLACES: Final = b"\0"  # before the path in a question for places: no path begins with it
 LIMITS: Final = Limits(
     memory_bytes=512 * 2**20,  # names and shapes of the largest checkpoints take a tenth of it
     cpu_seconds=60,  # 5 s on a slow machine
