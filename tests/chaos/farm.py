@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import socket
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -63,7 +62,7 @@ class Farm:
     def _kept(self, name: str, arguments: list[str]) -> RestartedProcess:
         environ = self.ground.environ(name) | {worker.FOLDER: str(self.folder / "points")}
         log = self.folder / f"{name.replace(':', '-')}.log"
-        return RestartedProcess(name, [sys.executable, "-m", worker.MODULE, *arguments], environ, log)
+        return RestartedProcess(name, self.ground.parent, [worker.MODULE, *arguments], environ, log)
 
     def tend(self) -> None:
         """Start processes that have ended, as an operator would."""
@@ -266,13 +265,8 @@ class Farm:
 
     def _orphans(self) -> list[int]:
         """Return workers of this farm whose supervisor was killed."""
-        ours = f"{worker.FOLDER}={self.folder / 'points'}".encode()
-        found = []
-        for environ in Path("/proc").glob("[0-9]*/environ"):
-            with suppress(OSError):
-                if ours in environ.read_bytes():
-                    found.append(int(environ.parent.name))
-        return found
+        ours = {self.ground.parent.process.pid, *self.ground.api.family()}
+        return [pid for pid in self.ground.parent.family() if pid not in ours]
 
 
 def calm_job() -> dict[str, object]:

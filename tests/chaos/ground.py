@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import threading
 import time
@@ -22,9 +21,9 @@ from shared import embedded_addresses
 from shared.settings import load
 from tests.chaos.plans import API, OWNERS
 from tests.chaos.proxy import Way, running_loop
+from tests.support.preloaded import Parent, Process
 from tests.support.servers import TEMPLATE, administrator, clean_environment, make_template
 
-ROOT = Path(__file__).parents[2]
 DATABASE = "chaos"
 SERVERS = {"postgres": "PostgreSQL", "redis": "Redis"}
 QUICK = {
@@ -44,12 +43,13 @@ class RestartedProcess:
     """A process that is started again whenever it ends, as an init would."""
 
     name: str
-    command: Sequence[str]
+    parent: Parent
+    command: Sequence[str]  # after `python -m`
     environ: Mapping[str, str]
     log: Path
     pass_fds: Sequence[int] = ()
     starts: int = 0
-    _process: subprocess.Popen[bytes] | None = None
+    _process: Process | None = None
     _ended_at: float = field(default=0.0, init=False)
 
     def tend(self) -> None:
@@ -63,17 +63,10 @@ class RestartedProcess:
 
     def _start(self) -> None:
         self.starts += 1
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *self.command],  # if this process dies, no farm is left behind
-                env=self.environ,
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=self.pass_fds,
-                process_group=0,
-            )
+        with self.log.open("ab") as log, Path(os.devnull).open("rb") as nothing:
+            files = {0: nothing.fileno(), 1: log.fileno(), 2: log.fileno()}
+            files |= {file: file for file in self.pass_fds}
+            self._process = self.parent.start(self.command, self.environ, files)
 
     @property
     def pid(self) -> int | None:
@@ -116,6 +109,7 @@ class Ground:
 
     def __init__(self, folder: Path, sockets: Path, servers: Servers, loop: object, api_socket: object) -> None:
         self.folder = folder
+        self.parent = Parent()  # of all processes: if this one dies, no farm is left behind
         self.home = folder / "home"
         self.servers = servers
         self.storage = folder / "pictures"
@@ -125,7 +119,7 @@ class Ground:
         self.ways: dict[tuple[str, str], Way] = {}
         self.url = address(api_socket)
         self.api = RestartedProcess(
-            API, command(api_socket), self.environ(API), folder / "api.log", [api_socket.fileno()]
+            API, self.parent, command(api_socket)[2:], self.environ(API), folder / "api.log", [api_socket.fileno()]
         )
 
     def environ(self, party: str) -> dict[str, str]:
@@ -225,5 +219,6 @@ def ground(folder: Path) -> Iterator[Ground]:
                 yield made
             finally:
                 made.api.end()
+                made.parent.close()
     finally:
         shutil.rmtree(sockets, ignore_errors=True)

@@ -14,12 +14,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import cache, partial, wraps
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from sqlalchemy import Engine, event
+
+from shared.db import sessions
+from shared.maintenance import outbox
+from shared.media import synced_files
+from shared.media.storage import Storage
+from shared.queue import claim, reaper, transitions, workers
+from worker.progress.reporter import ImageProgress
 
 POINTS = (
     "claim.inside",  # the statement is on its way, or has just come back
@@ -91,11 +98,15 @@ class _Move(threading.local):
     sends = ""
 
 
-def install(folder: Folder) -> None:
-    """Wrap what this process has imported of the product."""
-    from shared.db import sessions  # noqa: PLC0415 - where a wrapped function was imported from matters here
-    from shared.queue import claim, reaper, transitions, workers  # noqa: PLC0415
+@cache
+def install(folder: Path) -> Folder:
+    """Wrap what this process has imported of the product; workers that a supervisor forks off itself have it then."""
+    points = Folder(folder)
+    _install(points)
+    return points
 
+
+def _install(folder: Folder) -> None:
     move = _Move()
     _replace(sessions.transact, partial(_transact, folder, move))
     for original, name in ((claim.claim, "claim"), (transitions.finish_all, "finish")):
@@ -107,16 +118,10 @@ def install(folder: Folder) -> None:
         (reaper.reap, "reap"),
     ):
         _replace(original, partial(_move, folder, move, name))
-    if "worker.process" in sys.modules:
-        _install_in_worker(folder)
+    _install_in_worker(folder)
 
 
 def _install_in_worker(folder: Folder) -> None:
-    from shared.maintenance import outbox  # noqa: PLC0415
-    from shared.media import synced_files  # noqa: PLC0415
-    from shared.media.storage import Storage  # noqa: PLC0415
-    from worker.progress.reporter import ImageProgress  # noqa: PLC0415
-
     put, step, fsync, write = Storage.put, ImageProgress.step, os.fsync, synced_files.write
 
     def put_and_pass(storage: Storage, key: str, data: bytes) -> None:

@@ -10,8 +10,15 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from shared import settings
+from shared.errors import Unavailable
 from tests.chaos import points
+from tests.support.stub_card import StubCard
+from worker import process
 from worker.__main__ import end, main
+from worker.maintenance import process as maintenance
+from worker.maintenance import tasks
+from worker.maintenance.scheduler import ScheduledChore
 
 MODULE = "tests.chaos.worker"
 FOLDER = "CHAOS_FOLDER"
@@ -20,13 +27,7 @@ DELIVER_SECONDS = 0.3
 
 def run() -> int:
     """Do what the arguments ask for, with the crash points in place."""
-    folder = points.Folder(Path(os.environ[FOLDER]))
-    if "--card" not in sys.argv:
-        points.install(folder)
-        return main(module=MODULE)
-    from tests.support.stub_card import StubCard  # noqa: PLC0415 - the supervisor does without
-    from worker.maintenance import process as maintenance  # noqa: PLC0415
-    from worker.process import run_worker  # noqa: PLC0415
+    folder = points.install(Path(os.environ[FOLDER]))
 
     class Card(StubCard):
         slots = 3
@@ -37,18 +38,13 @@ def run() -> int:
             folder.passed("run.ended")
             return rendered
 
-    points.install(folder)
-    threading.Thread(target=deliver, args=[maintenance], daemon=True).start()
-    return main(module=MODULE, run_worker=partial(run_worker, make_card=Card))
+    if "--card" in sys.argv:
+        threading.Thread(target=deliver, daemon=True).start()
+    return main(module=MODULE, run_worker=partial(process.run_worker, make_card=Card))
 
 
-def deliver(maintenance) -> None:
-    """Do one chore, as a process of its own would: to start one for each plan costs more than all that it does."""
-    from shared import settings  # noqa: PLC0415 - as above
-    from shared.errors import Unavailable  # noqa: PLC0415
-    from worker.maintenance import tasks  # noqa: PLC0415
-    from worker.maintenance.scheduler import ScheduledChore  # noqa: PLC0415
-
+def deliver() -> None:
+    """Do one chore, as a process of its own would: one for each plan would only cost more."""
     chore = tasks.Chore("deliver", DELIVER_SECONDS, tasks.deliver)
     while True:
         with suppress(Unavailable), maintenance.open_context(settings.load()) as context:

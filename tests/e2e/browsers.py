@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from api.socket import address, command, listen
 from shared.settings import load
+from tests.support import preloaded
 from tests.support.servers import await_answer
 
 INSTALL: Final = "apt-get install chromium"
@@ -51,9 +51,10 @@ def opened(executable: str) -> Iterator[Browser]:
 
 @contextmanager
 def served(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the address of an API process with the settings of `environ`, as `farm up` starts it."""
+    """Yield the address of an API process with the settings of `environ`."""
     with listen(load(environ)) as listener:
-        process = subprocess.Popen(command(listener), env=dict(environ), cwd=ROOT, pass_fds=[listener.fileno()])
+        files = {number: number for number in (0, 1, 2, listener.fileno())}
+        process = preloaded.parent("-W", "error").start(command(listener)[2:], environ, files)
         try:
             await_answer(f"{address(listener)}/livez", process)
             yield address(listener)

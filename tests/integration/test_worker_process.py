@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -242,3 +244,17 @@ def test_a_worker_whose_memory_grows_finishes_what_runs_and_starts_again(environ
     (ended,) = transact(sessions, lambda session: session.scalars(query).all())
     assert ended.startswith("its memory grew by")
     assert ended.endswith("of the same models; started again")
+
+
+def test_a_process_that_tests_fork_is_one_like_any_other(environ):
+    with started(environ, "--card", "cpu:0") as process:
+        shown = Path(f"/proc/{process.pid}/cmdline")
+        wanted = [sys.executable, "-m", "tests.support.stub_worker", "--card", "cpu:0"]
+        until(lambda: shown.read_text().rstrip("\0").split("\0") == wanted)
+        assert os.getpgid(process.pid) == process.pid
+        process.kill()
+        assert process.wait(10) == -signal.SIGKILL
+    with started(environ, "--help") as process:
+        assert process.wait(10) == 0
+    with started(environ, "--no-such-option") as process:
+        assert process.wait(10) == 2

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import httpx
 import psycopg
@@ -151,7 +152,13 @@ def _start_weed(folder: Path, tries: int = 5) -> tuple[str, subprocess.Popen[byt
     return endpoint, server
 
 
-def await_answer(url: str, server: subprocess.Popen[bytes], seconds: float = 60) -> None:
+class Polled(Protocol):
+    """A process that can be asked for its end."""
+
+    def poll(self) -> int | None: ...
+
+
+def await_answer(url: str, server: Polled, seconds: float = 60) -> None:
     """Wait until something answers HTTP at `url`, whatever it says."""
     deadline = time.monotonic() + seconds
     while True:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -24,6 +23,7 @@ from shared.messaging.tickets import Ticket, Tickets
 from shared.params.pools import DEFAULT_POOL
 from shared.queue import workers
 from shared.settings import Settings
+from tests.support import preloaded
 from tests.support.stub_card import StubCard
 from worker.context import Worker
 
@@ -44,11 +44,11 @@ TICKET = Ticket(was_passed=False)
 @contextmanager
 def started(
     environ: Mapping[str, str], *arguments: str, module: str = STUB, log: Path | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[preloaded.Process]:
     """A worker process, or a supervisor, gone at the end of the block with all that it started."""
-    command = [sys.executable, "-W", "error", "-m", module, *arguments]
-    with log.open("wb") if log else nullcontext() as stderr:
-        process = subprocess.Popen(command, env={**QUICK, **environ}, cwd=ROOT, stderr=stderr)
+    with Path(os.devnull).open("rb") as nothing, log.open("wb") if log else nullcontext() as stderr:
+        files = {0: nothing.fileno(), 1: 1, 2: stderr.fileno() if stderr else 2}
+        process = preloaded.parent("-W", "error").start([module, *arguments], {**QUICK, **environ}, files)
     try:
         yield process
     finally:
@@ -59,7 +59,7 @@ def started(
                 _wait(process, 8)
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float) -> None:
+def _wait(process: preloaded.Process, seconds: float) -> None:
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:

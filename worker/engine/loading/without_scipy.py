@@ -13,4 +13,4 @@ from diffusers.utils import import_utils
 def install() -> None:
     """Have both take scipy for missing in what they import from now on."""
     import_utils._scipy_available = False  # noqa: SLF001 - it asks once, at its import
-    transformers.utils.is_scipy_available = lambda: False
+    transformers.utils.is_scipy_available = lambda: False  # type: ignore[attr-defined]
