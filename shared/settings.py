@@ -85,6 +85,9 @@ class Settings(BaseModel):
         "", repr=False, description="URL of Redis; unset: embedded."
     )
     styles: str = Field("", description="CSV file of styles; unset: styles.csv in FARM_HOME.")
+    wildcards: str = Field(
+        "", description="Folder of wildcards, text files that prompts name as __name__; unset: wildcards in FARM_HOME."
+    )
     storage_url: str = Field(
         "", description="Storage of pictures: a folder or s3://bucket/prefix; unset: in FARM_HOME."
     )
@@ -259,6 +262,11 @@ class Settings(BaseModel):
     def styles_path(self) -> Path:
         """The file of styles."""
         return Path(self.styles).expanduser().absolute() if self.styles else self.home / "styles.csv"
+
+    @property
+    def wildcards_path(self) -> Path:
+        """The folder of wildcards, which may be missing."""
+        return Path(self.wildcards).expanduser().absolute() if self.wildcards else self.home / "wildcards"
 
     @property
     def own_pictures(self) -> Path | None:

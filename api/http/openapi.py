@@ -17,6 +17,7 @@ from api.http.parameters import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
 from api.http.problems import PROBLEM_JSON, Problem
 from api.schemas.pictures import PictureAction, PictureChange, PictureChoice
 from shared.admission.accepted import NAMES, bounds
+from shared.admission.axes.request import KEY, SweepRequest
 from shared.params.fields import NATIVE_SIZE
 from shared.params.render import RenderParams
 from shared.params.scheduling import Scheduling
@@ -191,9 +192,10 @@ def _describe(app: OpenAPI, limits: Limits) -> None:
             described.describe_in(app)
     schema = RenderParams.model_json_schema(ref_template="#/components/schemas/{model}")
     _bound(schema, limits)
-    for name, group in schema.pop("$defs").items():
+    sweep = SweepRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    for name, group in (schema.pop("$defs") | sweep.pop("$defs")).items():
         app.components_schemas[name] = Schema(**group)
-    properties = schema["properties"] | Scheduling.model_json_schema()["properties"]
+    properties = schema["properties"] | Scheduling.model_json_schema()["properties"] | {KEY: sweep}
     for title, names in _PARTS.items():
         part = {name: properties[name] for name in names}
         app.components_schemas[title] = Schema(type="object", title=title, properties=part)

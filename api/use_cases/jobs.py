@@ -19,6 +19,7 @@ from api.schemas.jobs import ChangeBody, DisplayState, JobBody, JobPageBody, Liv
 from api.services import Services
 from shared.admission import backlog
 from shared.admission.admit import admit, prepare
+from shared.admission.axes.wildcards import Wildcards
 from shared.admission.parse import JobRequest, parse
 from shared.db.sessions import transact
 from shared.db.states import ImageState
@@ -71,7 +72,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
 
     view, is_new, notes = transact(services.sessions, admit_and_record)
     if is_new and not request.scheduling.holds:
-        services.tickets.publish(view.pool, len(view.images))
+        services.tickets.publish(view.pool, view.counts[ImageState.QUEUED])
     body = JobBody.from_view(view, notes=notes)  # Redis is not asked: it never slows a submission down
     return Submitted(body, is_new)
 
@@ -197,8 +198,10 @@ def _again(session: Session, request: JobRequest, key: str) -> Submitted | None:
 
 def _prepared(services: Services, request: JobRequest) -> JobRequest:
     """Return a request ready to be admitted. Raises Unavailable."""
-    styles = load(services.settings.styles_path) if request.params.styles else {}
-    return prepare(request, styles, services.picture_reader)
+    needs_styles = request.params.styles or request.sweep is not None
+    styles = load(services.settings.styles_path) if needs_styles else {}
+    wildcards = Wildcards.of(services.settings.wildcards_path)
+    return prepare(request, styles, services.picture_reader, wildcards)
 
 
 def _live(services: Services, job: queries.JobView) -> Live:

@@ -10,8 +10,13 @@ from typing import Final
 from sqlalchemy.orm import Session
 
 from shared.admission import backlog, no_effect, outpainting, prompts, ranges, scheduling, sizes, sources, upscaling
+from shared.admission.axes import cells
+from shared.admission.axes.expand import Ground
+from shared.admission.axes.plan import SweepPlan, planned
+from shared.admission.axes.wildcards import NO_WILDCARDS, Wildcards
 from shared.admission.named_models import NamedModels
 from shared.admission.parse import JobRequest, refused
+from shared.errors import FieldError
 from shared.media import uploads
 from shared.media.decode import PictureReader
 from shared.models.catalogue import Catalogue
@@ -25,17 +30,25 @@ _RANDOM_SEEDS: Final = 2**32  # few enough digits to read out; any seed up to MA
 
 
 def prepare(
-    request: JobRequest, styles: Mapping[str, Style], picture_reader: PictureReader | None = None
+    request: JobRequest,
+    styles: Mapping[str, Style],
+    picture_reader: PictureReader | None = None,
+    wildcards: Wildcards = NO_WILDCARDS,
 ) -> JobRequest:
     """Return a request with its pictures decoded by `picture_reader`, its styles in its prompts, and these measured.
 
-    This can take seconds, so it is done before a transaction is opened. Raises Unavailable.
+    The images of a sweep are planned, each with its own prompts. This can take seconds, so it is done before a
+    transaction is opened. Raises Unavailable.
     """
     if picture_reader is not None:
         request = sources.decoded(request, picture_reader)
     params = prompts.styled(request.params, styles, request.limits)
-    problems = [*prompts.unknown_styles(request.params, styles), *prompts.unreadable(params, request.limits)]
-    return replace(request, params=params, problems=(*request.problems, *problems))
+    problems = [*request.problems, *prompts.unknown_styles(request.params, styles)]
+    if request.sweep is None:
+        problems += prompts.unreadable(params, request.limits)
+        return replace(request, params=params, problems=tuple(problems))
+    found = planned(request.sweep, Ground(request.params, request.limits, styles, wildcards))
+    return replace(request, params=params, problems=(*problems, *found.problems), plan=found.plan)
 
 
 def admit(session: Session, request: JobRequest, catalogue: Catalogue) -> Admission:
@@ -47,6 +60,8 @@ def admit(session: Session, request: JobRequest, catalogue: Catalogue) -> Admiss
     """
     if upscaling.is_wanted(request):
         return upscaling.admitted(session, request, catalogue)
+    if request.plan is not None:
+        return _sweep(session, request, request.plan, catalogue)
     owner, limits = request.owner, request.limits
     named = NamedModels.found(catalogue, request.params, limits)
     source = sizes.of_source(session, request)
@@ -58,16 +73,46 @@ def admit(session: Session, request: JobRequest, catalogue: Catalogue) -> Admiss
         *named.problems,
         *outpainting.impossible(request.params, source, limits),
         *ranges.beyond(params, limits),
-        *sources.missing(session, request),
-        *uploads.without_room(session, owner, request.pictures, limits),
-        *scheduling.impossible(session, owner, request.scheduling, limits),
-        *backlog.too_many(session, owner, limits),
+        *_around(session, request),
     ]
     if problems or named.models is None:
         raise refused(problems)
     note = sizes.explanation(request.params, size, source, native, limits)
     notes = (*([note] if note else []), *named.notes, *no_effect.notes(params, named.architectures))
     return Admission(owner, params, named.models, request.scheduling, request.digest, notes)
+
+
+def _sweep(session: Session, request: JobRequest, plan: SweepPlan, catalogue: Catalogue) -> Admission:
+    """Return the job of a sweep. Raises Refused that names every bad field, and the first ones of its images."""
+    source = sizes.of_source(session, request)
+    found = cells.admitted(plan, request.params, source, catalogue, request.limits)
+    problems = [*request.problems, *found.problems, *_around(session, request)]
+    if plan.request.draft and (others := request.scheduling.holds):
+        problems.append(FieldError("sweep.draft", f"cannot be combined with {others[0]}", "one of them"))
+    if problems or found.models is None:
+        raise refused(problems)
+    return Admission(
+        request.owner,
+        found.params,
+        found.models,
+        request.scheduling,
+        request.digest,
+        found.notes,
+        axes=found.axes,
+        cells=found.cells,
+        seeds=plan.request.seeds,
+        draft_every=plan.request.draft.every if plan.request.draft else 1,
+    )
+
+
+def _around(session: Session, request: JobRequest) -> list[FieldError]:
+    """Return what is wrong with a request apart from its parameters: pictures, scheduling, too many jobs."""
+    return [
+        *sources.missing(session, request),
+        *uploads.without_room(session, request.owner, request.pictures, request.limits),
+        *scheduling.impossible(session, request.owner, request.scheduling, request.limits),
+        *backlog.too_many(session, request.owner, request.limits),
+    ]
 
 
 def _completed(params: RenderParams, titles: Mapping[str, str], size: sizes.Size) -> RenderParams:

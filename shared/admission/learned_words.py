@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Self
 
 from shared.admission.adapters import misfit
@@ -12,11 +15,14 @@ from shared.admission.prompts import lengths, too_long
 from shared.errors import FieldError
 from shared.models.catalogue import Catalogue, Entry
 from shared.params.render import RenderParams
+from shared.prompts.extra_networks import without, without_comments
 from shared.prompts.learned_words import LearnedWord, Words, word_of
 from shared.prompts.tokenizer import Tokenizer
 from shared.settings import Limits
 
 _HASH: Final = 12  # digits that pictures say
+_NO_SIGNS: Final = str.maketrans("", "", "\\(")
+_WEIGHT: Final = re.compile(r":[0-9.+-]*(?=\))")
 
 
 @dataclass
@@ -39,6 +45,13 @@ class Lexicon:
     @classmethod
     def of(cls, catalogue: Catalogue, checkpoint: Entry) -> Self:
         """Return the lexicon of a checkpoint."""
+        known: Self | None = catalogue.worked_out.get((cls, checkpoint.path))
+        if known is None:
+            known = catalogue.worked_out[cls, checkpoint.path] = cls._made(catalogue, checkpoint)
+        return known
+
+    @classmethod
+    def _made(cls, catalogue: Catalogue, checkpoint: Entry) -> Self:
         files: dict[LearnedWord, Entry] = {}
         others: dict[LearnedWord, Entry] = {}
         for file in catalogue.usable("embedding"):
@@ -46,6 +59,16 @@ class Lexicon:
                 known = others if misfit(file, checkpoint) else files
                 known.setdefault(LearnedWord(word_of(file.path), file.sha256, max(vectors.values())), file)
         return cls(checkpoint, files, others)
+
+    def may_stand_in(self, prompt: str) -> bool:
+        """Return whether any of the words may stand in a prompt; False is certain, and found without its tokens."""
+        plain = _squashed(without(without_comments(prompt)))
+        # An edit brings texts together that stand apart in the prompt.
+        return "[" in prompt or any(":" in name or name in plain for name in self._squashed)
+
+    @cached_property
+    def _squashed(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(_squashed(word.name) for word in (*self.files, *self.others)))
 
     @property
     def words(self) -> Words:
@@ -74,7 +97,9 @@ def mentioned(
     for lexicons in _lexicons(catalogue, checkpoints):
         words = {is_second: lexicon.words for is_second, lexicon in lexicons.items()}
         others = {is_second: lexicon.other_words for is_second, lexicon in lexicons.items()}
-        for name in params.of_kind("prompt"):
+        for name, prompt in params.of_kind("prompt").items():
+            if not any(lexicon.may_stand_in(prompt) for lexicon in lexicons.values()):
+                continue
             for is_second, length in lengths(name, params, limits, words):
                 found.problems += [] if found.problems else too_long(name, length, limits)
                 files |= {file.path: file for file in map(lexicons[is_second].files.__getitem__, length.words)}
@@ -87,6 +112,12 @@ def mentioned(
     known = {word.casefold() for word in learned}
     found.notes = [note for word, note in ignored.items() if word.casefold() not in known]
     return found
+
+
+def _squashed(text: str) -> str:
+    """Return the letters of a text: without blanks, brackets and weights, and in one case."""
+    letters = unicodedata.normalize("NFC", text).casefold().translate(_NO_SIGNS)
+    return _WEIGHT.sub("", "".join(letters.split())).replace(")", "")
 
 
 def _lexicons(catalogue: Catalogue, checkpoints: Mapping[str, Entry]) -> Iterator[dict[bool, Lexicon]]:

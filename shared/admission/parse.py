@@ -11,6 +11,9 @@ from pydantic import ValidationError
 
 from shared.admission import names, scheduling
 from shared.admission.accepted import accepted
+from shared.admission.axes import request as sweeps
+from shared.admission.axes.plan import SweepPlan
+from shared.admission.axes.request import SweepRequest
 from shared.errors import FieldError, Refused
 from shared.media.decode import Picture
 from shared.params.partial import readable
@@ -37,6 +40,8 @@ class JobRequest:
     problems: tuple[FieldError, ...] = ()
     is_well_formed: bool = True  # every value has the right form, so the digest is that of the whole request
     pictures: Mapping[str, Picture] = field(default_factory=dict)  # those that came as data URLs, by dotted field name
+    sweep: SweepRequest | None = None
+    plan: SweepPlan | None = None  # the images of the sweep, once the request is prepared
 
 
 def parse(given: object, owner: str, limits: Limits) -> JobRequest:
@@ -44,18 +49,21 @@ def parse(given: object, owner: str, limits: Limits) -> JobRequest:
     if not isinstance(given, Mapping):
         raise refused([FieldError("body", f"must be an object, not {spelled(given)}", "an object of parameters")])
     wanted, rest, wrong = scheduling.split(given)
+    rest, sweep, wrong_sweep = sweeps.split(rest)
     params, problems = _params(rest, limits)
     params = names.spelled(params)
-    malformed = [*problems, *wrong]
+    malformed = [*problems, *wrong, *wrong_sweep]
     problems = [*malformed, *names.misnamed(params)]
-    return JobRequest(owner, limits, params, wanted, digest(params, wanted), tuple(problems), not malformed)
+    asked = digest(params, wanted, sweep)
+    return JobRequest(owner, limits, params, wanted, asked, tuple(problems), not malformed, sweep=sweep)
 
 
-def digest(params: RenderParams, scheduling: Scheduling = NO_SCHEDULING) -> str:
+def digest(params: RenderParams, scheduling: Scheduling = NO_SCHEDULING, sweep: SweepRequest | None = None) -> str:
     """Return the SHA-256 by which requests under the same idempotency key are compared."""
-    parts = [part.model_dump_json(exclude_defaults=True) for part in (params, scheduling)]
-    # Versions without scheduling digested the parameters alone; their keys are still known.
-    return hashlib.sha256("".join(parts if scheduling != NO_SCHEDULING else parts[:1]).encode()).hexdigest()
+    # What a request does not have is not digested: keys of versions that did not know it are still known.
+    parts = (params, None if scheduling == NO_SCHEDULING else scheduling, sweep)
+    given = [part.model_dump_json(exclude_defaults=True) for part in parts if part is not None]
+    return hashlib.sha256("".join(given).encode()).hexdigest()
 
 
 def _params(given: Mapping[str, Any], limits: Limits) -> tuple[RenderParams, list[FieldError]]:

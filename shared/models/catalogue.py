@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, cached_property, partial
@@ -206,7 +206,6 @@ class Catalogue:
         """
         refused = partial(_refused, kind, words=words)
         usable = self.usable(kind, first=first)
-        offered = list(filter(is_offered, usable))
         if usable and not text and kind == "checkpoint":  # only that has a default
             if not self.is_default_known(first=first):
                 raise NotLooked(_EARLY)
@@ -220,6 +219,7 @@ class Catalogue:
             raise refused(f"{text!r} names {len(fit)} {KINDS[kind].label}s: {paths}", fit)
         if all(file.reason == GONE for file in found) and self.awaited_since:
             raise NotLooked(_EARLY)
+        offered = list(filter(is_offered, usable))  # only here: a refusal may ask about every file
         if found:
             raise refused(f"{found[0].name} cannot be used: {found[0].reason}", offered)
         if not usable and kind == "checkpoint":
@@ -298,6 +298,11 @@ class Catalogue:
             if titled:
                 yield [file for file in found if titled["name"] in file.names() | file.endings() | file.aliases()]
             yield found
+
+    @cached_property
+    def worked_out(self) -> dict[Hashable, Any]:
+        """What others have worked out of these files and want to have again, each under a key of its own."""
+        return {}
 
     @cached_property
     def _of_kind(self) -> dict[Kind, list[Entry]]:

@@ -151,7 +151,9 @@ def _chosen(piece: Edit | Alternation, call: int, clock: Clock) -> Text:
 
 @lru_cache(_REMEMBERED)
 def _parsed(text: str) -> Text:
-    """Return `text` as parsed by the grammar, or as plain text if it cannot be parsed."""
+    """Return `text` as parsed by the grammar, or as plain text if it cannot be parsed, or holds no edit for sure."""
+    if "[" not in text:
+        return Text((text,))
     try:
         return cast("Text", _parser().parse(text))
     except LarkError:

@@ -50,6 +50,7 @@ class Admission:
     axes: tuple[Axis, ...] = ()
     cells: tuple[Cell, ...] = ()  # the images of a sweep, by index; none: they differ by their seeds alone
     seeds: SeedsOfCells = "same"  # of the cells
+    draft_every: int = 1  # every image of this number is queued; the others are held until the job is released
 
     def __post_init__(self) -> None:
         if self.cells and len(self.cells) != self.params.count:
@@ -64,6 +65,8 @@ class Submission:
     is_new: bool
 
 
+AWAITS_APPROVAL: Final = "waits for the draft's approval"
+"""Why the images of a sweep are held of which a draft is rendered first."""
 _UPSCALE_COST: Final = 2**17  # as 20 steps of 512 x 512 with guidance
 _UPSCALE_CLASS: Final = 13  # the cells of a tile's result at four times its size
 
@@ -73,8 +76,12 @@ _IMAGES = text("""
         job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes,
         companions, reason, expires_at, held_until, held_behind, changes, models
     )
-    SELECT jobs.id, index, :state, owner, alike.checkpoint, pool, alike.memory_class, urgent, priority, alike.cost,
-           0, 0, alike.companions, :reason, expires_at, hold_until, hold_behind,
+    SELECT jobs.id, index,
+           -- Of a draft every image of a number is queued.
+           CASE WHEN index % :draft_every > 0 THEN 'held' ELSE :state END,
+           owner, alike.checkpoint, pool, alike.memory_class, urgent, priority, alike.cost, 0, 0, alike.companions,
+           CASE WHEN index % :draft_every > 0 THEN :draft_reason ELSE :reason END,
+           expires_at, hold_until, hold_behind,
            CAST(alike.changes AS jsonb), CAST(alike.models AS jsonb)
     FROM jobs
     CROSS JOIN unnest(
@@ -112,7 +119,8 @@ def submit(session: Session, admission: Admission, idempotency_key: str | None =
     )
     if job is None:
         return _earlier(session, admission, idempotency_key)
-    session.execute(_IMAGES, {"job_id": job.id} | _lanes(admission) | _held(owner, scheduling))
+    draft = {"draft_every": admission.draft_every, "draft_reason": AWAITS_APPROVAL}
+    session.execute(_IMAGES, {"job_id": job.id} | draft | _lanes(admission) | _held(owner, scheduling))
     pictures = dict.fromkeys(
         chain(params.pictures.items(), *(cell.params.pictures.items() for cell in admission.cells))
     )

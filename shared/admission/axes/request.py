@@ -16,6 +16,7 @@ KEY: Final = "sweep"
 MOST_AXES: Final = 3
 MOST_CELLS: Final = 1000
 _MOST_ERRORS: Final = 10
+_ITEMS: Final = [{"type": name} for name in ("string", "number", "boolean", "null")]
 _SCALARS: Final = (str, int, float, bool, type(None))
 
 
@@ -47,7 +48,7 @@ Values = Annotated[
         {
             "anyOf": [
                 {"type": "string"},
-                {"type": "array", "items": {"type": ["string", "number", "boolean", "null"]}, "maxItems": MOST_VALUES},
+                {"type": "array", "items": {"anyOf": _ITEMS}, "maxItems": MOST_VALUES},
             ],
             "description": "A list, or a text such as `7, 15, 20-25[3], 30-40(+5)` or `Euler a, LMS`; a value with a "
             "comma in it stands in quotes.",

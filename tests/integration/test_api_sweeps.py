@@ -1,0 +1,66 @@
+"""Sweeps over HTTP: what is asked for is what is rendered, once, and a draft waits for its approval."""
+
+from __future__ import annotations
+
+import pytest
+
+SWEEP = {
+    "prompt": "a {red|blue} house in the __place__",
+    "steps": 4,
+    "sweep": {
+        "axes": [
+            {"field": "cfg_scale", "values": "5, 7"},
+            {"field": "dynamic_prompts", "of": "random", "count": 3},
+        ]
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def client(standing_app):
+    return standing_app.test_client()
+
+
+def test_a_sweep_is_recorded_with_the_titles_of_its_images(client):
+    job = client.post("/api/v1/jobs", json=SWEEP).get_json()
+    assert [(axis["field"], len(axis["values"])) for axis in job["axes"]] == [("cfg_scale", 2), ("dynamic_prompts", 3)]
+    assert job["params"]["prompt"] == SWEEP["prompt"]
+    assert job["counts"]["queued"] == 6
+    first, last = job["images"][0], job["images"][-1]
+    assert (first["cell"], last["cell"]) == ([0, 0], [1, 2])
+    assert last["titles"][0] == "7"
+    assert last["changes"]["cfg_scale"] == 7
+    assert "{" not in last["changes"]["prompt"]
+    assert first["seed"] == last["seed"] == job["params"]["seed"]
+
+
+def test_the_same_sweep_under_a_key_is_the_same_job_and_another_one_is_not(client):
+    headers = {"Idempotency-Key": "sweep-1"}
+    first = client.post("/api/v1/jobs", json=SWEEP, headers=headers).get_json()
+    assert client.post("/api/v1/jobs", json=SWEEP, headers=headers).get_json()["id"] == first["id"]
+    other = SWEEP | {"sweep": {"axes": [{"field": "steps", "values": "1,2"}]}}
+    assert client.post("/api/v1/jobs", json=other, headers=headers).status_code == 409
+
+
+def test_of_a_draft_only_some_images_are_queued_until_the_job_is_released(client):
+    given = {"sweep": {"axes": [{"field": "steps", "values": "1-10"}], "draft": {"every": 4}}}
+    job = client.post("/api/v1/jobs", json=given).get_json()
+    assert [image["state"] for image in job["images"]] == [*["queued", "held", "held", "held"] * 2, "queued", "held"]
+    assert job["images"][1]["reason"] == "waits for the draft's approval"
+    changed = client.post(f"/api/v1/jobs/{job['id']}/release").get_json()
+    assert (changed["images"], changed["job"]["counts"]["queued"]) == (7, 10)
+
+
+def test_a_refused_sweep_names_its_values_and_records_nothing(client):
+    before = client.get("/api/v1/jobs").get_json()["jobs"][0]["id"]
+    answer = client.post("/api/v1/jobs", json={"sweep": {"axes": [{"field": "sampler", "values": "Euler a, Oiler"}]}})
+    (problem,) = answer.get_json()["errors"]
+    assert (answer.status_code, problem["field"]) == (422, "sweep.axes.0.values.1")
+    assert "Euler" in problem["accepted"]
+    assert client.get("/api/v1/jobs").get_json()["jobs"][0]["id"] == before
+
+
+def test_the_document_describes_sweeps(client):
+    document = client.get("/openapi.json").get_json()
+    assert "sweep" in document["components"]["schemas"]["NewJob"]["properties"]
+    assert "AxisRequest" in document["components"]["schemas"]
