@@ -1,0 +1,215 @@
+"""The pages of the gallery: all pictures with their filters, one picture, and what can be done with several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, tzinfo
+from itertools import groupby
+from typing import Any, Final
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
+
+from flask import Blueprint, Response, flash, redirect, render_template, request
+from pydantic import ValidationError
+from werkzeug.wrappers import Response as AnyResponse
+
+from api.languages import ENGLISH, _, language, ngettext
+from api.pages.login import inside
+from api.pages.parameter_table import parameter_table
+from api.routes.pictures import zip_file
+from api.schemas.pictures import PictureAction, PictureBody, PictureChoice, PictureFilter, PicturesQuery
+from api.security import auth
+from api.services import services
+from api.use_cases import jobs, pictures
+from shared.errors import NotFound, Refused
+from shared.infotext import writer
+from shared.params.fields import RANDOM_SEED
+from shared.pictures.filters import PictureId
+from shared.pictures.queries import KEPT, MOST_COUNTED
+from shared.version import version
+
+MOST_AGAIN: Final = 20  # pictures that are rendered again at one press
+_IN_SIGHT: Final = frozenset({"words", "checkpoint", "sampler", "favourites"})  # filters that are not folded
+_LISTED: Final = ("tag",)  # filters that may be given several times
+
+blueprint = Blueprint("pictures_pages", __name__, url_prefix="/pictures")
+
+
+@dataclass(frozen=True)
+class Day:
+    """The pictures of one day, in the time zone of whoever looks."""
+
+    date: date
+    pictures: list[PictureBody]
+
+    @property
+    def words(self) -> str:
+        """The day as the language of the page writes it."""
+        if language() == ENGLISH:
+            return self.date.strftime("%d %B %Y").lstrip("0")
+        from babel.dates import format_date  # noqa: PLC0415 - English needs nothing of it
+
+        return str(format_date(self.date, format="full", locale=language()))
+
+
+@blueprint.get("")
+def gallery() -> str:
+    """Show the owner's pictures, the latest first, or those that filters find."""
+    asked, misread = _asked(request.args.to_dict(flat=False))
+    page = pictures.page(services(), auth.owner(), asked)
+    wanted = asked_for(asked)
+    is_first = asked.cursor is None
+    return render_template(
+        "pictures.html",
+        days=list(_days(page.pictures)),
+        next=page.next,
+        asked=asked,
+        wanted=wanted,
+        has_more_filters=bool(wanted.keys() - _IN_SIGHT),
+        misread=misread,
+        facets=pictures.facets(services(), auth.owner()) if is_first else None,
+        count=pictures.count(services(), auth.owner(), asked) if is_first else None,
+        most_counted=MOST_COUNTED,
+        undo=_undo(request.args.get("undo", "")),
+        address=lambda **changes: address(wanted | changes),
+    )
+
+
+@blueprint.get("/<id:job_id>/<id:index>")
+def picture(job_id: int, index: int) -> str:
+    """Show one picture in full, its parameters, and the pictures before and after it."""
+    found = pictures.picture(services(), auth.owner(), PictureId(job_id, index))
+    if not found.links.picture and not found.is_restorable:
+        raise NotFound(_("This picture was deleted."))
+    text = "" if found.params.upscale else writer.text(found.params, version=version())
+    return render_template("picture.html", picture=found, table=parameter_table(found.params), text=text)
+
+
+@blueprint.post("/actions")
+def act() -> AnyResponse:
+    """Do to the chosen pictures what the pressed button says, and show the gallery as it was looked at."""
+    back, action = inside(request.form.get("back", "/pictures")), request.form.get("action", "")
+    if not request.form.getlist("id") and "all" not in request.form:
+        flash(_("Choose some pictures first."))
+        return redirect(back, 303)
+    try:
+        if action == "again":
+            return _again()
+        asked = PictureAction.model_validate({"action": action, "tag": _tag_for(action)} | _chosen())
+        done = pictures.act(services(), auth.owner(), asked)
+    except ValidationError:
+        flash(_("That cannot be done with pictures."))
+    except Refused as refused:
+        flash("; ".join(f"{one.message}; {one.accepted}" for one in refused.fields) or str(refused))
+    else:
+        if done.undo:  # with the button that undoes it
+            mark = {"undo": f"{done.undo.isoformat()}", "undone": str(done.pictures)}
+            return redirect(f"{back}{'&' if '?' in back else '?'}{urlencode(mark)}", 303)
+        flash(_said(done.pictures))
+    return redirect(back, 303)
+
+
+@blueprint.post("/restore")
+def restore() -> AnyResponse:
+    """Bring back what one deletion has deleted."""
+    moment = _moment(request.form.get("undo", ""))
+    if moment:
+        done = pictures.act(services(), auth.owner(), PictureAction(action="restore", undo=moment))
+        flash(ngettext("%(num)s picture is back.", "%(num)s pictures are back.", done.pictures))
+    return redirect(inside(request.form.get("back", "/pictures")), 303)
+
+
+@blueprint.post("/zip")
+def archive() -> Response | AnyResponse:
+    """Send the chosen pictures as one file."""
+    try:
+        return zip_file(pictures.archive(services(), auth.owner(), PictureChoice.model_validate(_chosen())))
+    except (Refused, ValidationError) as refused:
+        fields = refused.fields if isinstance(refused, Refused) else ()
+        flash("; ".join(one.accepted for one in fields) or _("Choose some pictures first."))
+        return redirect(inside(request.form.get("back", "/pictures")), 303)
+
+
+def asked_for(asked: PictureFilter) -> dict[str, Any]:
+    """Return the filters that are set, as an address has them."""
+    return asked.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"cursor", "limit"})
+
+
+def address(wanted: Mapping[str, Any]) -> str:
+    """Return the address of the gallery with these filters; empty ones are left out."""
+    query = urlencode({name: value for name, value in wanted.items() if value not in ("", None, [])}, doseq=True)
+    return f"/pictures?{query}" if query else "/pictures"
+
+
+def _asked(given: Mapping[str, list[str]]) -> tuple[PicturesQuery, list[str]]:
+    """Return what an address asks for, and the names of the filters in it that make no sense, which do not count."""
+    names = {field.alias or name for name, field in PicturesQuery.model_fields.items()}
+    query: dict[str, Any] = {
+        name: [one for one in values if one.strip()] if name in _LISTED else values[-1].strip()
+        for name, values in given.items()
+        if name in names and values and values[-1].strip()
+    }
+    try:
+        return PicturesQuery.model_validate(query), []
+    except ValidationError as error:
+        misread = sorted({str(one["loc"][0]) for one in error.errors(include_input=False)})
+    kept = {name: value for name, value in query.items() if name not in misread}
+    return PicturesQuery.model_validate(kept), misread
+
+
+def _chosen() -> dict[str, Any]:
+    """Return what a form has chosen, for a body: pictures that were ticked, or all of the filters beside them."""
+    if "all" not in request.form:
+        return {"ids": request.form.getlist("id")}
+    asked, _misread = _asked(request.form.to_dict(flat=False) | {"tag": request.form.getlist("with")})
+    return {"filter": PictureFilter.model_validate(asked_for(asked))}
+
+
+def _tag_for(action: str) -> str:
+    return request.form.get("tag", "") if action in ("tag", "untag") else ""
+
+
+def _again() -> AnyResponse:
+    """Submit the chosen pictures again, each with a new seed."""
+    ids = [PictureId(*map(int, one.split("."))) for one in PictureChoice.model_validate(_chosen()).ids or ()]
+    again = [one for one in pictures.several(services(), auth.owner(), ids[:MOST_AGAIN]) if not one.params.upscale]
+    for one in again:
+        given = one.params.model_dump(mode="json", exclude_defaults=True) | {"seed": RANDOM_SEED}
+        jobs.submit(services(), auth.owner(), given)
+    flash(ngettext("%(num)s picture is rendered again.", "%(num)s pictures are rendered again.", len(again)))
+    return redirect("/jobs", 303)
+
+
+def _said(changed: int) -> str:
+    return ngettext("%(num)s picture changed.", "%(num)s pictures changed.", changed)
+
+
+def _undo(text: str) -> dict[str, Any] | None:
+    """Return a deletion that the address names and that can still be undone."""
+    moment, deleted = _moment(text), request.args.get("undone", type=int)
+    if moment is None or not deleted or datetime.now(UTC) - moment > KEPT:
+        return None
+    return {"moment": text, "pictures": deleted}
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
+
+
+def _days(found: list[PictureBody]) -> Iterator[Day]:
+    zone = _zone()
+    for day, some in groupby(found, key=lambda one: one.ended_at.astimezone(zone).date()):
+        yield Day(day, list(some))
+
+
+def _zone() -> tzinfo:
+    """Return the time zone that scripts have told in a cookie; else UTC."""
+    try:
+        return ZoneInfo(request.cookies.get("timezone", "UTC"))
+    except (KeyError, ValueError, OSError):  # no zone of this machine's, or no name of one
+        return UTC

@@ -1,0 +1,136 @@
+"""The pages of the gallery as a person without scripts uses them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import partial
+
+import pytest
+from sqlalchemy import update
+
+from api.services import EXTENSION
+from shared.db.sessions import transact
+from shared.db.tables import Picture
+from shared.media.storage import key
+from shared.params.render import RenderParams
+from shared.queue.submit import submit
+from tests.support.admissions import admission
+from tests.support.browsing import look, page, send
+from tests.support.galleries import finished
+
+
+@pytest.fixture(scope="module")
+def app(standing_app):
+    return standing_app
+
+
+@pytest.fixture
+def make(app):
+    """Submits and finishes a job of the local owner, and stores its pictures."""
+    services = app.extensions[EXTENSION]
+
+    def make_job(**params):
+        given = {"prompt": "a boat", "checkpoint": "demo [0123456789]", "seed": 7, "width": 64, "height": 64}
+        admitted = admission("local", RenderParams(**(given | params)))
+        job = transact(services.sessions, lambda session: submit(session, admitted).job)
+        for index in range(job.count):
+            services.storage.put(key(job.id, index, 1, "picture"), f"picture {index}".encode())
+        return job
+
+    return partial(finished, services.sessions, make_job)
+
+
+def tiles(shown):
+    return [one.attributes["data-id"] for one in shown.all("li") if "data-id" in one.attributes]
+
+
+def press(client, action, *ids, back="/pictures", **fields):
+    chosen = {"id": list(ids)} if ids else {}
+    return send(client, "/pictures/actions", "/", action=action, back=back, **fields, **chosen)
+
+
+def test_pictures_are_found_by_the_filters_and_pages_lead_on(client, make):
+    job = make(prompt="a windmill by a canal", count=61)
+    first = look(client, "/pictures?words=windmills&sampler=Euler a&size=64x64")
+    assert len(tiles(first)) == 60
+    assert first.all("input", name="words")[0].attributes["value"] == "windmills"
+    [more] = first.all("a", rel="next")
+    assert tiles(look(client, more.attributes["href"])) == [f"{job.id}.0"]
+    assert "No picture is like that" in look(client, "/pictures?words=nothing+like+it").text
+
+
+def test_filters_that_make_no_sense_do_not_count_and_are_named(client, make):
+    make(prompt="sensible")
+    shown = look(client, "/pictures?words=sensible&size=large&seed=x&from=tomorrow&order=odd&cursor=%00&unknown=1")
+    assert len(tiles(shown)) == 1
+    assert "do not count: cursor, from, order, seed, size" in shown.text
+
+
+def test_days_are_those_of_whoever_looks(client, make, app):
+    job = make(prompt="a day")
+    with app.extensions[EXTENSION].sessions.begin() as session:
+        evening = datetime(2026, 3, 31, 20, tzinfo=UTC)
+        session.execute(update(Picture).where(Picture.job_id == job.id).values(ended_at=evening))
+    for zone, day in (("Asia/Shanghai", "2026-04-01"), ("../etc/passwd", "2026-03-31"), ("", "2026-03-31")):
+        client.set_cookie("timezone", zone)
+        assert look(client, f"/pictures?job={job.id}").all("section", **{"data-day": day})
+    client.delete_cookie("timezone")
+
+
+def test_one_picture_has_a_page_with_its_own_parameters(client, make):
+    job = make(prompt="<b>bold</b>", count=2)
+    shown = look(client, f"/pictures/{job.id}/1")
+    assert "<b>bold</b>" in shown.text
+    assert "seed 8" in shown.text
+    assert shown.all("a", href=f"/?from={job.id}&image=1")
+    look(client, f"/pictures/{job.id}/2", 404)
+
+
+def test_deleting_by_a_form_is_undone_by_a_form(client, make):
+    job = make(prompt="undone", count=2)
+    answer = press(client, "delete", f"{job.id}.0", back="/pictures?words=undone")
+    shown = look(client, answer.location)
+    assert tiles(shown) == [f"{job.id}.1"]
+    assert "1 picture deleted. Undo" in shown.text
+    assert "It can be restored for an hour" in look(client, f"/pictures/{job.id}/0").text
+    fields = {name: shown.value(name) for name in ("undo", "back")}
+    restored = look(client, send(client, "/pictures/restore", "/", **fields).location)
+    assert "1 picture is back." in restored.text
+    assert len(tiles(restored)) == 2
+
+
+def test_chosen_pictures_or_all_of_a_filter_are_marked_tagged_and_sent(client, make):
+    job = make(prompt="a heron", count=3)
+    press(client, "favourite", f"{job.id}.0", f"{job.id}.2")
+    assert tiles(look(client, "/pictures?favourites=true&words=heron")) == [f"{job.id}.2", f"{job.id}.0"]
+    press(client, "tag", tag="bird", words="heron", all="1")
+    assert len(tiles(look(client, "/pictures?tag=bird"))) == 3
+    sent = send(client, "/pictures/zip", "/", id=[f"{job.id}.1"])
+    assert (sent.mimetype, sent.data[:2]) == ("application/zip", b"PK")
+    assert "Choose some pictures first." in look(client, press(client, "delete").location).text
+    assert "cannot be done" in look(client, press(client, "burn", f"{job.id}.1").location).text
+
+
+def test_pictures_are_rendered_again_with_new_seeds(client, make, app):
+    job = make(prompt="twice", seed=5, checkpoint="demo")
+    answer = press(client, "again", f"{job.id}.0")
+    assert "1 picture is rendered again." in look(client, answer.location).text
+    [again, _] = client.get("/api/v1/jobs?limit=2").get_json()["jobs"]
+    assert (again["params"]["prompt"], again["id"] > job.id) == ("twice", True)
+    assert again["params"]["seed"] != 5
+
+
+def test_compared_pictures_tell_only_what_differs(client, make):
+    job, other = make(prompt="a lake", steps=10), make(prompt="a lake", steps=20, cfg_scale=9.0)
+    shown = look(client, f"/compare?of={job.id}.0,{other.id}.0")
+    labels = shown.text.partition("What differs")[2]
+    assert "Steps 10 20" in labels
+    assert "CFG scale 7 9" in labels
+    assert "Sampler" not in labels
+    assert "Choose two to four" in look(client, "/compare?of=x,1.0,%00").text
+
+
+@pytest.mark.parametrize("path", ["/pictures", "/pictures?words=%E6%B5%B7", "/compare"])
+def test_pages_speak_chinese(client, path):
+    shown = page(client.get(path, headers={"Accept-Language": "zh"}))
+    assert "图库" in shown.text
