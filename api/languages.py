@@ -113,6 +113,11 @@ def moment(at: datetime) -> str:
     return f"{format_date(at, format='long', locale=language())} {at:%H:%M} UTC"
 
 
+def in_every_language(text: str) -> list[str]:
+    """Return a text in each of the languages, so that whoever knows one of its names finds it."""
+    return list(dict.fromkeys(translations(code).gettext(text) for code in offered()))
+
+
 def script_texts() -> dict[str, list[str]]:
     """Return what scripts say in the language of the request, by the English: one text, or one for each plural form."""
     return {} if language() == ENGLISH else _of_scripts(language())

@@ -17,7 +17,7 @@ from api.languages import ENGLISH, _, catalogue, language, translations
 
 LONGEST: Final = 4000  # letters of a text that is looked up
 DEEPEST: Final = 4  # a sentence in a place of a sentence, and so on
-SOURCES: Final = ("shared/", "worker/")
+SOURCES: Final = ("shared/", "worker/", "api/use_cases/", "api/http/", "api/security/")
 _SURE: Final = 9  # letters that stand fixed in a template which finds its sentence surely
 _TELLING: Final = 5  # such letters in a template for what fills a place
 _SHORT: Final = 40  # letters of what fills a place of any other

@@ -41,7 +41,8 @@ _SENTENCES: Final = (
         for name in ("codecs", "fields", "job_spec", "paths", "pools", "scheduling", "upscale")
     ),
     *("shared/media/decode.py", "shared/media/uploads.py", "worker/render/loads.py", "worker/engine/failures.py"),
-    *("worker/dispatch/slots.py", "worker/dispatch/health.py"),
+    *("worker/dispatch/slots.py", "worker/dispatch/health.py", "shared/pictures/*.py", "api/use_cases/*.py"),
+    *("api/http/problems.py", "api/security/auth.py", "api/security/origin.py"),
 )
 """The modules whose sentences pages show."""
 _WORD: Final = re.compile(r"[^\W\d_]")
@@ -49,7 +50,7 @@ _PLACE: Final = re.compile(r"\{\w*\}")
 _UNITS: Final = "shared/quantities.py"  # where words as short as `s` count
 _IS_SENTENCE: Final = re.compile(r"[^\W\d_]{2,}\W* [^\W\d_({]|[^\W\d_{}]+ \{|\} [^\W\d_]{2,}")
 _IS_CODE: Final = re.compile(
-    r"\b(SELECT|UPDATE|INSERT|DELETE|CREATE|ALTER|WHERE|FROM|SET|LOCK|AND|ORDER)\b|\(\?|\\|^#|://|%[sd(]"
+    r"\b(SELECT|UPDATE|INSERT|DELETE|CREATE|ALTER|WHERE|FROM|SET|LOCK|AND|ORDER)\b|\(\?|\\|^#|://|-src |%[sd(]"
 )
 _WORDS_OF_ONE: Final = frozenset(
     {"small", "large", "number", "text", "handed back", "is missing", "a list", "a number", "a path", "a value"}
@@ -59,6 +60,7 @@ _VALUES: Final = frozenset(
     {
         *("Assertion failed, ", "Value error, ", "No norm", "latent noise", "latent nothing", "only masked"),
         *("whole picture", "from disk", "from memory", "host cache", "page cache", "prefetch {1}"),
+        *('Bearer realm="stepfarm"', "session {1}", "workers drained", "workers resumed"),
         *("must name a folder, or several with {1} between them", "\n    ended_at < clock_timestamp()"),
     }
 )

@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final, Literal
 
-from api.languages import _
+from api.languages import _, in_every_language
 from api.pages.choices import Option
 from api.pages.fields import EVERY, RESOLVED, Field, printed
 from api.pages.fieldsets import FOLDED, SCHEDULING, SWITCHES, label, members, switches
@@ -36,6 +36,7 @@ class Control:
     value: str
     default: str
     group: Group | None = None
+    found_by: str = ""  # its names in every language, and that of its parameter
     legend: str = ""  # of the item of a list that it belongs to
     more: str = ""  # what it does, for those who want to know
     meanings: str = ""  # what single values mean: `-1: random`
@@ -153,6 +154,7 @@ def _control(
         label=printed(field.parameter.label),
         legend=field.legend,
         group=field.parameter.group,
+        found_by=" ".join([*in_every_language(parameter.label), field.name]),
         help=_help(field),
         value=value,
         default=value if value == RESOLVED.get(field.name) else field.default,

@@ -4,6 +4,7 @@ import { startAdapters } from "./adapters.js";
 import { followArchitectures } from "./architectures.js";
 import { startControls } from "./controls.js";
 import { startDropping } from "./drop.js";
+import { startFinding } from "./find.js";
 import { startGroups } from "./groups.js";
 import { followSamplers } from "./samplers.js";
 import { startSizes } from "./sizes.js";
@@ -87,6 +88,7 @@ else if (!form.elements.prompt.value && !location.hash) form.elements.prompt.foc
 followSamplers(form);
 const architectures = followArchitectures(form);
 startGroups(form);
+startFinding(form);
 startAdapters(form);
 startCounting(form);
 startInstants(form);

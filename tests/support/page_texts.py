@@ -82,7 +82,8 @@ def literals_of_script(source: str) -> Iterator[str]:
     for found in _IN_SCRIPT.finditer(_REMARK.sub("", source)):
         text = re.sub(r"\$\{[^}]*\}", "", found["text"])
         is_asked = found["before"] in ("_(", "ngettext(", "=== ") or "%(" in text  # a plural comes second
-        is_code = bool(set("<[{#=") & set(text)) or _CODE.search(text) or text in _KEYS
+        is_selector = found["before"].endswith(("querySelector(", "querySelectorAll(", "closest(", "matches("))
+        is_code = is_selector or bool(set("<[{#=") & set(text)) or _CODE.search(text) or text in _KEYS
         if not is_asked and not is_code and _TEXT.fullmatch(text):
             yield text
 
