@@ -21,6 +21,7 @@ from api.routes import (
     png_info,
     prompts,
     reference,
+    sheets,
     uploads,
     workers,
 )
@@ -54,7 +55,7 @@ def create_app(settings: Settings) -> OpenAPI:
     auth.init_app(app, services)
     problems.init_app(app)
     languages.init_app(app)
-    first, others = (jobs, images, pictures), (events, uploads, png_info, catalogue, workers, chores)
+    first, others = (jobs, images, pictures, sheets), (events, uploads, png_info, catalogue, workers, chores)
     for api in (*first, *others, prompts, controlnet, health):
         app.register_blueprint(api.blueprint)  # its part of the document is made when that is asked for
     for plain in (reference, metrics_routes):

@@ -372,6 +372,19 @@ class Outbox(Base):
     delivered_at: Mapped[datetime | None]
 
 
+class Sheet(Base):
+    """The contact sheet of a sweep, made for one of its ends; the storage holds the file (`sheet_key`)."""
+
+    __tablename__ = "sheets"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    end_id: Mapped[int]  # of the event in the outbox; only rises: the sheets of earlier ends are garbage
+    ended_at: Mapped[datetime]  # of the job, at that end
+    width: Mapped[int]  # pixels
+    height: Mapped[int]
+    bytes: Mapped[int]
+
+
 class BrowserSession(Base):
     """A signed-in browser. It holds a random id, and the row its digest."""
 

@@ -24,12 +24,17 @@ def text(params: RenderParams, *, version: str, hashes: Hashes = NONE) -> str:
 
     Instead of `automatic` the text names the schedule that was used. `hashes` are those of the files that tags name.
     """
-    shown = _with_schedules(params)
-    values = {key.name: value for key in keys(type(shown)) if (value := key.written(shown)) is not None}
-    values |= units.written(params)
-    parts = Parts(params.prompt, params.negative_prompt, values)
+    written = values(params)
+    parts = Parts(params.prompt, params.negative_prompt, written)
     said = networks.written(hashes) | _misread(parts)
-    return joined(parts._replace(values=values | said | {"Version": f"stepfarm {version}"}))
+    return joined(parts._replace(values=written | said | {"Version": f"stepfarm {version}"}))
+
+
+def values(params: RenderParams) -> dict[str, str]:
+    """Return what the text says beside the prompts, by name: `Steps`, `Sampler`, `Model`."""
+    shown = _with_schedules(params)
+    written = {key.name: value for key in keys(type(shown)) if (value := key.written(shown)) is not None}
+    return written | units.written(params)
 
 
 def upscale_text(options: Upscale, size: tuple[int, int]) -> str:

@@ -1,8 +1,9 @@
-"""Garbage collection: deletes objects of deleted jobs, and objects of attempts that were never committed.
+"""Garbage collection: deletes objects of deleted jobs, of attempts that were never committed, and older contact sheets.
 
 It follows the fence, not a clock. History names the deleted jobs, and a job id is never used again. An attempt is never
 committed once the attempt number of its row is greater, or its image ended without it, because the number only rises.
 So an object that may be deleted now may be deleted at any later time, also while images are stored, claimed or retried.
+For contact sheets the end of the job is what the attempt is for images.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.db.sessions import Sessions, transact
-from shared.media.storage import Storage, StoredObject, job_prefix
+from shared.media.storage import Storage, StoredObject, StoredSheet, job_prefix
 from shared.queue.history import Event
 
 _BATCH: Final = 1000
@@ -39,6 +40,15 @@ _FENCED_OFF = text("""
     WHERE stored.attempt < images.attempt
        -- A running attempt may be committed, a succeeded one is the picture; a greater one was claimed just now.
        OR (stored.attempt = images.attempt AND images.state NOT IN ('running', 'succeeded'))
+""")
+
+
+_REPLACED = text("""
+    SELECT position
+    FROM unnest(CAST(:job_ids AS bigint[]), CAST(:ends AS bigint[]))
+        WITH ORDINALITY AS stored (job_id, end_id, position)
+    JOIN sheets USING (job_id)
+    WHERE stored.end_id < sheets.end_id
 """)
 
 
@@ -70,6 +80,18 @@ def collect_attempts(sessions: Sessions, storage: Storage) -> int:
     return deleted
 
 
+def collect_sheets(sessions: Sessions, storage: Storage) -> int:
+    """Delete the contact sheets that later ones have replaced; return how many. Raises StorageError, Unavailable."""
+    deleted = 0
+    for shelf in storage.sheets():
+        for start in range(0, len(shelf), _BATCH):
+            some = shelf[start : start + _BATCH]
+            for replaced in transact(sessions, partial(_replaced, stored=some)):
+                storage.discard(replaced)
+                deleted += 1
+    return deleted
+
+
 def _deleted(session: Session, job_ids: list[int]) -> list[int]:
     return list(session.scalars(_DELETED, {"job_ids": job_ids, "event": Event.DELETED}))
 
@@ -81,3 +103,8 @@ def _fenced_off(session: Session, stored: Sequence[StoredObject]) -> list[Stored
         "attempts": [one.attempt for one in stored],
     }
     return [stored[position - 1] for position in session.scalars(_FENCED_OFF, columns)]
+
+
+def _replaced(session: Session, stored: Sequence[StoredSheet]) -> list[StoredSheet]:
+    columns = {"job_ids": [one.job_id for one in stored], "ends": [one.end for one in stored]}
+    return [stored[position - 1] for position in session.scalars(_REPLACED, columns)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from io import BytesIO
 from typing import Any, Final, Literal
 
@@ -17,7 +18,7 @@ from shared.errors import Unreadable
 from shared.infotext import files
 from shared.media import picture_parts
 
-Wish = Literal["picture", "thumbnail", "text"]
+Wish = Literal["picture", "thumbnail", "fitted", "text"]
 
 _FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # no other decoder sees the bytes
 THUMBNAIL: Final = 192  # pixels of the longer side
@@ -49,14 +50,18 @@ _UPRIGHT: Final = {
 
 @dataclass(frozen=True)
 class Question:
-    """A picture's file, and whether its picture, a small one of it or its text is wanted."""
+    """A picture's file, and whether its picture, a small one of it or its text is wanted.
+
+    `fitted` wants the pixels themselves, three bytes each, of a picture no larger than `box`.
+    """
 
     wish: Wish
     most_pixels: int
     data: bytes
+    box: tuple[int, int] = (THUMBNAIL, THUMBNAIL)  # width and height
 
     def packed(self) -> bytes:
-        return joined({"wish": self.wish, "most_pixels": self.most_pixels}, self.data)
+        return joined({"wish": self.wish, "most_pixels": self.most_pixels, "box": self.box}, self.data)
 
     @classmethod
     def unpacked(cls, packed: bytes) -> Question:
@@ -66,7 +71,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answer:
-    """A PNG or a small WebP with its size, or a text; or the reason why there is none."""
+    """A PNG, a small WebP or pixels with their size, or a text; or the reason why there is none."""
 
     refused: str = ""
     width: int = 0
@@ -86,7 +91,8 @@ def answer(packed: bytes) -> bytes:
     """Answer a packed question; the confined process calls it."""
     question = Question.unpacked(packed)
     try:
-        return _taken(question, _TAKES[question.wish]).packed()
+        take = partial(_fitted, box=question.box) if question.wish == "fitted" else _TAKES[question.wish]
+        return _taken(question, take).packed()
     except Unreadable as error:
         return Answer(refused=str(error)).packed()
 
@@ -140,6 +146,14 @@ def _thumbnail(opened: Image.Image) -> Answer:
     out = BytesIO()
     plain.save(out, "WEBP", quality=80)
     return Answer(width=plain.width, height=plain.height, data=out.getvalue())
+
+
+def _fitted(opened: Image.Image, box: tuple[int, int]) -> Answer:
+    width, height = box
+    opened.draft("RGB", (2 * width, 2 * height))
+    plain = _plain(_upright(opened)).convert("RGB")
+    plain.thumbnail((width, height), Image.Resampling.LANCZOS)
+    return Answer(width=plain.width, height=plain.height, data=plain.tobytes())
 
 
 def _text(opened: Image.Image) -> Answer:

@@ -42,6 +42,7 @@ _SUFFIX: Final = {
 _PICTURE_SUFFIX: Final[dict[FileFormat, str]] = {"png": "png", "jpeg": "jpg", "webp": "picture.webp"}
 _KEY: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _OF_ATTEMPT: Final = re.compile(r"\.?(\d{1,18})-(\d{1,18})-(\d{1,18})\.[a-z0-9.]+")  # a dot first: half-written
+_OF_SHEET: Final = re.compile(r"\.?sheet-(\d{1,18})\.[a-z0-9.]+")
 _LITTER: Final = re.compile(r"check-[0-9a-f]{32}|\..+\.tmp")
 _JOBS_A_FOLDER: Final = 1000
 _S3_OPTIONS: Final = frozenset({"endpoint_url", "region_name"})
@@ -78,6 +79,20 @@ class StoredObject:
     index: int
     attempt: int
     name: str
+
+
+@dataclass(frozen=True)
+class StoredSheet:
+    """A contact sheet of a job, whole or half-written."""
+
+    job_id: int
+    end: int
+    name: str
+
+
+def sheet_key(job_id: int, end: int) -> str:
+    """Return the key of the contact sheet that was made for one end of a job; `end` is the event's id."""
+    return f"{job_prefix(job_id)}/sheet-{end}.png"
 
 
 def upload_key(sha256: str) -> str:
@@ -213,13 +228,20 @@ class Storage:
     def objects(self) -> Iterator[list[StoredObject]]:
         """Yield the objects of attempts, those of some jobs at a time. Raises StorageError."""
         for shelf in self._names("jobs"):
-            prefix = f"jobs/{shelf}"
-            with _reported(f"listing {prefix}"):
-                names = sorted(self._files.find(self._path(prefix)))
-            yield [found for name in names if (found := _stored_object(name.removeprefix(f"{self._root}/")))]
+            yield [found for name in self._below(f"jobs/{shelf}") if (found := _stored_object(name))]
 
-    def discard(self, stored: StoredObject) -> None:
-        """Delete an object of an attempt, if it is still there. Raises StorageError."""
+    def sheets(self) -> Iterator[list[StoredSheet]]:
+        """Yield the contact sheets, those of some jobs at a time. Raises StorageError."""
+        for shelf in self._names("jobs"):
+            yield [sheet for name in self._below(f"jobs/{shelf}") if (sheet := _stored_sheet(name))]
+
+    def sheets_of(self, job_id: int) -> list[StoredSheet]:
+        """Return the contact sheets of a job. Raises StorageError."""
+        prefix = job_prefix(job_id)
+        return [sheet for name in self._names(prefix) if (sheet := _stored_sheet(f"{prefix}/{name}"))]
+
+    def discard(self, stored: StoredObject | StoredSheet) -> None:
+        """Delete an object of an attempt or a sheet, if it is still there. Raises StorageError."""
         with _reported(f"deleting {stored.name}"), suppress(FileNotFoundError):
             self._look_at_marker()
             self._files.rm_file(f"{self._root}/{stored.name}")
@@ -290,6 +312,11 @@ class Storage:
         if self.is_bucket and (marks or marker is not None):
             self._guarded_until = time.monotonic() + _MARKER_SECONDS
 
+    def _below(self, prefix: str) -> list[str]:
+        """Return the sorted names of all objects below `prefix`, each from the top."""
+        with _reported(f"listing {prefix}"):
+            return [name.removeprefix(f"{self._root}/") for name in sorted(self._files.find(self._path(prefix)))]
+
     def _names(self, prefix: str) -> list[str]:
         """Return the sorted names directly below `prefix`; with "" those at the top."""
         with _reported(f"listing {prefix}"):
@@ -343,6 +370,15 @@ def _stored_object(name: str) -> StoredObject | None:
     if not parts or folder != job_prefix(int(parts[1])):
         return None
     return StoredObject(int(parts[1]), int(parts[2]), int(parts[3]), name)
+
+
+def _stored_sheet(name: str) -> StoredSheet | None:
+    """Return the contact sheet of this name; None for any other object."""
+    folder, _, base = name.rpartition("/")
+    parts, job = _OF_SHEET.fullmatch(base), folder.rpartition("/")[2]
+    if not parts or not job.isdecimal() or folder != job_prefix(int(job)):
+        return None
+    return StoredSheet(int(job), int(parts[1]), name)
 
 
 @contextmanager

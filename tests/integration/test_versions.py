@@ -61,6 +61,7 @@ QUERIES = {"/": "?from=1", "/size": f"?source={SHA256}", "/choices": "?field=vae
 """Queries of routes that would ask for something else without one."""
 OTHERWISE = {
     "/api/v1/models/<hash:sha256>/preview.webp": 404,
+    "/api/v1/jobs/<id:job_id>/sheet.png": 404,
     "/typed": 303,
     "/from-picture": 303,
     "/sign-in": 303,

@@ -18,7 +18,7 @@ from shared.db.farm import FarmId
 from shared.db.locks import SECONDS
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import Worker
-from shared.maintenance import garbage, outbox, pictures, retention
+from shared.maintenance import garbage, outbox, pictures, retention, sheets
 from shared.maintenance.deadlines import run_due
 from shared.media import uploads
 from shared.media.storage import Storage
@@ -87,7 +87,13 @@ def _reap(context: ChoreContext) -> Mapping[str, object]:
 
 def deliver(context: ChoreContext) -> Mapping[str, object]:
     """Deliver what has happened to those who have something to do then."""
-    done = outbox.deliver(context.sessions, (), context.settings.lease_seconds)
+    make_sheet = partial(
+        sheets.make,
+        sessions=context.sessions,
+        storage=context.storage,
+        most_pixels=context.settings.limits.max_pixels,
+    )
+    done = outbox.deliver(context.sessions, [make_sheet], context.settings.lease_seconds)
     return {"failed": done.failed}
 
 
@@ -126,7 +132,8 @@ def _delete_unused_uploads(context: ChoreContext) -> Mapping[str, object]:
 
 
 def _collect_attempts(context: ChoreContext) -> Mapping[str, object]:
-    return {"objects": garbage.collect_attempts(context.sessions, context.storage)}
+    attempts = garbage.collect_attempts(context.sessions, context.storage)
+    return {"objects": attempts, "sheets": garbage.collect_sheets(context.sessions, context.storage)}
 
 
 def _tidy_storage(context: ChoreContext) -> Mapping[str, object]:

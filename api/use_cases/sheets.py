@@ -1,0 +1,98 @@
+"""Contact sheets: the picture of a sweep that has ended, and any job's images as a table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections import Counter
+from io import StringIO
+from typing import Any, Final
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.schemas.jobs import JobBody
+from api.schemas.sheets import CellBody, SheetBody
+from api.services import Services
+from api.use_cases import jobs
+from api.use_cases.images import Stored
+from shared.db.sessions import transact
+from shared.db.states import FINAL
+from shared.db.tables import Job, Sheet
+from shared.errors import NotFound
+from shared.media.storage import sheet_key
+from shared.sheets.values import shared_values
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
+_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?")
+
+
+def picture(services: Services, owner: str, job_id: int) -> Stored:
+    """Return the contact sheet of a sweep that has ended. Raises NotFound that says why there is none, or none yet."""
+    job = jobs.job(services, owner, job_id)
+    end = latest(services, job)
+    if end is None:
+        raise NotFound(_missing(job))
+    return Stored(services, sheet_key(job_id, end))
+
+
+def latest(services: Services, job: JobBody) -> int | None:
+    """Return for which of its ends a job has a contact sheet; None: for none, or it was opened again since."""
+
+    def end(session: Session) -> int | None:
+        query = select(Sheet.end_id).join(Job, Job.id == Sheet.job_id)
+        return session.scalar(query.where(Job.id == job.id, Job.ended_at == Sheet.ended_at))
+
+    return transact(services.sessions, end) if job.axes and job.is_final else None
+
+
+def table(services: Services, owner: str, job_id: int) -> SheetBody:
+    """Return all images of a job with their titles and what they share. Raises NotFound."""
+    job = jobs.job(services, owner, job_id)
+    indexes = [] if job.params.upscale else [image.index for image in job.images]
+    return SheetBody.from_job(job, dict(shared_values(job.spec, indexes)))
+
+
+def as_csv(sheet: SheetBody) -> str:
+    """Return a sheet as comma-separated values: a line for each cell, below the names of the columns.
+
+    What a spreadsheet would run as a formula is written as text.
+    """
+    changed = dict.fromkeys(name for cell in sheet.cells for name in cell.changes)
+    out = StringIO()
+    lines = csv.writer(out)
+    lines.writerow(map(_text, ["index", "state", *_headings(sheet), "seed", *changed, "seconds", "reason", "picture"]))
+    for cell in sheet.cells:
+        lines.writerow(map(_text, _line(cell, list(changed))))
+    return out.getvalue()
+
+
+def _line(cell: CellBody, changed: list[str]) -> list[object]:
+    values = [cell.changes.get(name) for name in changed]
+    return [cell.index, cell.state, *cell.titles, cell.seed, *values, cell.seconds, cell.reason, cell.picture]
+
+
+def _headings(sheet: SheetBody) -> list[str]:
+    """Return the labels of the axes; if two have one, with what each of them varies or a number."""
+    labels = [" ".join(part for part in (axis.label, axis.of) if part) for axis in sheet.axes]
+    times = Counter(labels)
+    return [label if times[label] == 1 else f"{label} {number}" for number, label in enumerate(labels, 1)]
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - a value of JSON
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+    is_number = not isinstance(value, str) or _NUMBER.fullmatch(text)
+    return f"'{text}" if text.startswith(_FORMULA) and not is_number else text
+
+
+def _missing(job: JobBody) -> str:
+    """Return why a job has no contact sheet, or none yet."""
+    if not job.axes:
+        return f"Job {job.id} has no axes: contact sheets are made of jobs whose images differ along axes."
+    if job.state not in FINAL:
+        return f"The contact sheet of job {job.id} is made when all its images have ended."
+    if not job.counts["succeeded"]:
+        return f"Job {job.id} has no contact sheet: none of its images succeeded."
+    return f"The contact sheet of job {job.id} is being made. Ask again in a moment."
