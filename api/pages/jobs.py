@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Final, get_args
 
 from flask import Blueprint, flash, redirect, render_template, request
@@ -17,10 +18,11 @@ from api.schemas.jobs import ChangeBody, DisplayState
 from api.security import auth
 from api.sentences import said
 from api.services import services
-from api.use_cases import enlarge
+from api.use_cases import enlarge, sheets
 from api.use_cases import jobs as use_cases
 from shared.errors import Conflict, Refused
 from shared.infotext import writer
+from shared.sheets.arrangement import arranged
 from shared.version import version
 
 IMAGES_OF_A_PAGE: Final = 60
@@ -58,10 +60,16 @@ def jobs() -> str:
 def job(job_id: int) -> str:
     """Show a job: how far it is, its pictures, its parameters."""
     body = use_cases.job(services(), auth.owner(), job_id)
+    sheet = (
+        arranged(body.spec.axes)
+        if body.axes and len(body.images) == prod(len(axis.values) for axis in body.axes)
+        else None
+    )
+    opened = next((image for image in body.images if image.index == number("image", least=0)), None) if sheet else None
     total = max(1, -(-len(body.images) // IMAGES_OF_A_PAGE))
     pages = Pages(min(number("page") or 1, total), total)
     first = (pages.number - 1) * IMAGES_OF_A_PAGE
-    images = body.images[first : first + IMAGES_OF_A_PAGE]
+    images = [opened] if opened else body.images[first : first + IMAGES_OF_A_PAGE]
     first_image = body.spec.image(images[0].index)
     if first_image.upscale:
         text = first_image.upscale.pictures[0].parameters
@@ -78,6 +86,10 @@ def job(job_id: int) -> str:
         text=text,
         upscalers=enlarge.names(services()),
         restorers=enlarge.face_restorers(services()),
+        sheet=sheet,
+        has_picture=sheet is not None and sheets.latest(services(), body) is not None,
+        opened=opened,
+        opened_table=parameter_table(body.spec.image(opened.index)) if opened else [],
     )
 
 

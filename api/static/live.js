@@ -13,7 +13,7 @@ const FRESH = 8000; // milliseconds that the answer to a press stays in sight
 const LOST = 2; // looks in a row that came to nothing
 
 const main = document.querySelector("main");
-const address = main.dataset.live ?? location.href; // of a form that was refused it is another than the page's own
+const address = () => main.dataset.live ?? location.href; // of a form that was refused it is another than the page's own
 const drawn = new Map(parts(document).map((part) => [part.dataset.part, part.outerHTML]));
 const asked = new Map(); // image -> when its preview was asked for
 let wanted = false;
@@ -36,7 +36,7 @@ async function refresh() {
   if (busy) return;
   busy = true;
   while (wanted) {
-    await pause(PAUSE);
+    await pause(Number(main.dataset.pause ?? PAUSE)); // a page of many pictures takes the server longer to draw
     wanted = false;
     await look();
   }
@@ -47,7 +47,7 @@ async function look() {
   try {
     const headers = { Accept: "text/html", "X-Live": "1" };
     if (tag) headers["If-None-Match"] = tag;
-    const answer = await fetch(address, { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+    const answer = await fetch(address(), { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
     if (answer.status >= 500) throw new Error(answer.statusText);
     failures = 0;
     if (answer.status === 304) return sayOfConnection(""); // nothing has changed since it was last drawn

@@ -10,7 +10,7 @@ from typing import Final
 
 from PIL import ImageFont
 
-_FONT: Final = ("pylopdf_fonts_zh_cn", "NotoSansSC-Regular.otf")  # deploy/decisions/0045
+_FONT: Final = ("pylopdf_fonts_zh_cn", "NotoSansSC-Regular.otf")  # deploy/decisions/0046
 _LONGEST: Final = 4000  # letters of a text that are looked at
 _MORE: Final = "…"
 # Words with the blanks before them; Chinese and its neighbours may be parted after each letter.
@@ -38,7 +38,7 @@ class Letters:
     def lines(self, text: str, width: int, most: int) -> list[str]:
         """Return `text` in lines of at most `width` pixels, the last of `most` with an ellipsis if there is more."""
         lines: list[str] = []
-        filled = width
+        filled: float = width
         for word in _WORDS.findall(_plain(text[:_LONGEST])):
             needed = _word_width(self.size, word)
             if filled + needed <= width:
