@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import error_boundary
-from cli.render_command import RenderCommand, render
+from cli.render_command import RenderCommand, SweepCommand, render, sweep
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -88,6 +88,7 @@ def chores(
 
 
 app.command(cls=RenderCommand)(render)
+app.command(cls=SweepCommand)(sweep)
 
 
 @app.command()

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cli import render_request, terminal
+from cli import render_request, sweep, terminal
 from cli.connect import client_of, connect
 from cli.embedded.home import running
 from cli.jobs import describe
@@ -40,12 +40,22 @@ def render(
     with joined(settings, terminal.no_progress if as_json else terminal.progress) as client:
         ids = {name: uploaded(client, pictures[name], data) for name, data in files.items()}
         job = submitted(client, render_request.nested(ids, into=params), quiet=as_json)
-        if job["state"] == "held" and params.get("hold"):  # by hand: until nobody knows when
+        is_held = job["state"] == "held" and params.get("hold")
+        if is_held or params.get("sweep", {}).get("draft"):  # by hand: until nobody knows when
             return _held(client, job, as_json=as_json)
         job = follow(client, job["id"], quiet=as_json)
-        saved = [save(client, job, image, folder) for image in job["images"] if image["state"] == "succeeded"]
+        done = [image for image in job["images"] if image["state"] == "succeeded"]
+        saved = [save(client, job, image, folder, sweep.stem(job, image)) for image in done]
         _report(client, job, saved, as_json=as_json)
     return 0 if job["state"] == "succeeded" else 1
+
+
+def preview(settings: Settings, params: Mapping[str, Any], pictures: Mapping[str, Path], *, as_json: bool) -> int:
+    """Say what a sweep would be; return the exit status: 1 where it would be refused."""
+    files = {name: file_bytes(path) for name, path in pictures.items()}
+    with joined(settings, terminal.no_progress if as_json else terminal.progress) as client:
+        ids = {name: uploaded(client, pictures[name], data) for name, data in files.items()}
+        return sweep.show(client, render_request.nested(ids, into=params), as_json=as_json)
 
 
 def submitted(client: Client, params: Mapping[str, Any], *, quiet: bool) -> Json:

@@ -29,13 +29,16 @@ _TYPES: Final[dict[str, Any]] = {"integer": int, "number": float, "boolean": boo
 class RenderCommand(Sectioned):
     """A command whose options are made when it is used, so that no other command waits for the parameters."""
 
+    is_sweep = False
+
     @cached_property
     def _built(self) -> Any:  # noqa: ANN401 - typer's own copy of click
         from shared.params.scheduling import Scheduling
         from shared.params.table import parameters
 
         app = typer.Typer(add_completion=False, rich_markup_mode=None)
-        app.command(cls=Sectioned)(command(parameters(), parameters(Scheduling)))
+        made = command(parameters(), parameters(Scheduling), is_sweep=self.is_sweep)
+        app.command(cls=Sectioned)(made)
         return typer.main.get_command(app)
 
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - as above
@@ -48,11 +51,21 @@ class RenderCommand(Sectioned):
         return self._built.invoke(ctx)
 
 
+class SweepCommand(RenderCommand):
+    """The same with options for what varies."""
+
+    is_sweep = True
+
+
+def sweep() -> None:
+    """Render pictures that differ along axes to ./pictures: --vary "cfg=7,15,20" --vary "sampler=Euler a,LMS"."""
+
+
 def render() -> None:
     """Render a picture to ./pictures. The farm that is up does it, or one that is started for it and stopped again."""
 
 
-def command(*tables: Table) -> Callable[..., None]:
+def command(*tables: Table, is_sweep: bool = False) -> Callable[..., None]:
     """Return the function that typer makes the command of: it takes an option for each parameter that names one."""
     from shared.params.table import groups, lists_of, of_group
 
@@ -67,9 +80,14 @@ def command(*tables: Table) -> Callable[..., None]:
         param: list[str] | None,
         out: Path,
         as_json: bool,
+        vary: list[str] | None = None,
+        seeds: str | None = None,
+        draft: int | None = None,
+        preview: bool = False,
         **typed: Any,  # noqa: ANN401 - by facts
     ) -> None:
         from cli import render_request
+        from cli.render import preview as previewed
         from cli.render import render as rendered
         from shared.settings import load
 
@@ -83,12 +101,19 @@ def command(*tables: Table) -> Callable[..., None]:
         values |= render_request.read_pairs(param or ())
         values["prompt"] = _tagged(str(values["prompt"]), {"lora": lora or (), "hypernet": hypernet or ()})
         params = render_request.nested(values)
+        if is_sweep:
+            from cli.sweep import read_sweep
+
+            params["sweep"] = read_sweep(vary or (), seeds, draft)
+        if preview:
+            raise typer.Exit(previewed(load(), params, pictures, as_json=as_json))
         raise typer.Exit(rendered(load(), params, pictures, out, as_json=as_json))
 
-    arguments = [*(_argument(name, one) for name, one in named.items()), *_OWN]
+    own = (*_SWEEP, *_OWN) if is_sweep else _OWN
+    arguments = [*(_argument(name, one) for name, one in named.items()), *own]
     run.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
     run.__annotations__ = {argument.name: argument.annotation for argument in arguments}
-    run.__doc__ = render.__doc__
+    run.__doc__ = (sweep if is_sweep else render).__doc__
     return run
 
 
@@ -172,6 +197,29 @@ _OWN: Final = (
             bool, typer.Option("--json", help="Answer in JSON, for programs.", rich_help_panel=_PICTURES)
         ],
     ),
+)
+
+
+_VARIED: Final = "What varies"
+_SWEEP: Final = tuple(
+    Argument(
+        name,
+        Argument.KEYWORD_ONLY,
+        default=default,
+        annotation=Annotated[kind, typer.Option(help=text, metavar=metavar, rich_help_panel=_VARIED)],
+    )
+    for name, kind, default, metavar, text in (
+        (
+            "vary",
+            list[str] | None,
+            None,
+            "FIELD=VALUES",
+            "An axis, such as cfg=7,15,20-25[3], lora:ink=0,0.5,1 or prompts=@file.txt; up to three.",
+        ),
+        ("seeds", str | None, None, "same|each", "One seed for all pictures, or each its own, counted up."),
+        ("draft", int | None, None, "N", "Only every Nth picture at first; `farm release JOB` queues the others."),
+        ("preview", bool, False, None, "Say what it would be, and render nothing."),
+    )
 )
 
 

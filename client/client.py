@@ -74,6 +74,10 @@ class Client:
         """Submit a job and return it. The same key again returns the same job."""
         return self._json("POST", f"{API}/jobs", json=params, headers={"Idempotency-Key": idempotency_key})
 
+    def preview_sweep(self, params: Mapping[str, Any]) -> Json:
+        """Return what a sweep would be, and what it would be refused for; nothing is recorded."""
+        return self._json("POST", f"{API}/sweeps/preview", json=params)
+
     def upload(self, data: bytes) -> Json:
         """Upload a source picture, and return its id and size."""
         headers = {"Content-Type": "application/octet-stream"}

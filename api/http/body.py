@@ -14,7 +14,7 @@ from shared.settings import Settings
 
 _PICTURES: Final = {
     "/jobs": 2, "/from-picture": 1, "/api/v1/jobs": 1, "/api/v1/uploads": 1, "/api/v1/png-info": 1,
-    "/api/v1/controlnet/preview": 3,
+    "/api/v1/controlnet/preview": 3, "/api/v1/sweeps/preview": 1,
 }  # fmt: skip
 """How many pictures the requests of a path may bring; the form brings a source and its mask, and a
 preview of what a control net is given depends on its own picture as well."""

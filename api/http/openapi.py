@@ -149,6 +149,7 @@ SUBMIT: Final[Document] = {
     ],
     "requestBody": _json(_NEW_JOB),
 }
+SWEEP_PREVIEW: Final[Document] = {"requestBody": _json(_NEW_JOB)}
 TOKENS: Final[Document] = {"requestBody": _json(_PROMPT)}
 CONTROL_PREVIEW: Final[Document] = {"requestBody": _json(_CONTROLS)}
 PICTURE_CHANGE: Final[Document] = {"requestBody": _json(PictureChange.__name__)}

@@ -58,7 +58,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
         again = transact(services.sessions, lambda session: _again(session, request, idempotency_key))
         if again is not None:
             return again
-    request = _prepared(services, request)
+    request = prepared(services, request)
     admission: Admission | None = None
     if request.pictures:
         admission = transact(services.sessions, lambda session: admit(session, request, Catalogue.read(session)))
@@ -80,7 +80,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
 def problems(services: Services, owner: str, given: object) -> tuple[FieldError, ...]:
     """Return what `submit` would refuse of what was given, and record nothing. Raises Unavailable."""
     try:
-        request = _prepared(services, parse(given, owner, services.settings.limits))
+        request = prepared(services, parse(given, owner, services.settings.limits))
         transact(services.sessions, lambda session: admit(session, request, Catalogue.read(session)))
     except Refused as error:
         return error.fields
@@ -196,7 +196,7 @@ def _again(session: Session, request: JobRequest, key: str) -> Submitted | None:
     return Submitted(JobBody.from_view(queries.job(session, submission.job.id, request.owner)), is_new=False)
 
 
-def _prepared(services: Services, request: JobRequest) -> JobRequest:
+def prepared(services: Services, request: JobRequest) -> JobRequest:
     """Return a request ready to be admitted. Raises Unavailable."""
     needs_styles = request.params.styles or request.sweep is not None
     styles = load(services.settings.styles_path) if needs_styles else {}

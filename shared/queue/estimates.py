@@ -107,6 +107,12 @@ def seconds_until_start(
     return (_work_before(estimate, snapshot, pools) + estimate.lane.cost) / rate
 
 
+def seconds_of_all(work: int, ready: Sequence[Worker], known: Mapping[str, float]) -> float | None:
+    """Return in how many seconds `ready` workers do this work together, alone; None if no rate is known."""
+    rates_here = [known[worker.name] for worker in ready if worker.name in known]
+    return work / (statistics.fmean(rates_here) * len(ready)) if rates_here else None
+
+
 def _work_before(estimate: Estimate, snapshot: Snapshot, pools: Collection[str]) -> float:
     mine, farm = estimate.lane, snapshot.farm
     urgent, waiting = 0.0, defaultdict[str, float](float)

@@ -141,6 +141,15 @@ class Explainer:
             self._remember(waiter.lane.head, _Given(snapshot.taken_at, waiting.estimate_seconds))
         return waiting
 
+    def seconds(self, work: int, pool: str) -> float | None:
+        """Return in how many seconds the workers of a pool would do this work, if nothing else waited.
+
+        None if none of them has rendered anything lately. Raises Unavailable.
+        """
+        workers = self._snapshots.current().farm.workers
+        ready = [one for one in workers if pool in one.pools and one.state == WorkerState.READY]
+        return estimates.seconds_of_all(work, ready, self._read_recent_work().rates)
+
     def close(self) -> None:
         """Close the connections to Redis."""
         self._redis.close()

@@ -64,3 +64,29 @@ def test_the_document_describes_sweeps(client):
     document = client.get("/openapi.json").get_json()
     assert "sweep" in document["components"]["schemas"]["NewJob"]["properties"]
     assert "AxisRequest" in document["components"]["schemas"]
+
+
+def test_a_preview_says_what_a_sweep_would_be_and_records_nothing(client):
+    before = client.get("/api/v1/jobs").get_json()["jobs"][0]["id"]
+    given = {"sweep": {"axes": [{"field": "steps", "values": "10-30(+10)"}, {"field": "cfg", "values": "5,7"}]}}
+    found = client.post("/api/v1/sweeps/preview", json=given).get_json()
+    assert (found["images"], found["draft"], found["seconds"], found["problems"]) == (6, 0, None, [])
+    assert found["axes"][1] == {"field": "cfg_scale", "label": "CFG scale", "of": "", "values": ["5", "7"]}
+    assert (found["differs"], found["first"][:2]) == (["cfg_scale", "steps"], [["10", "5"], ["10", "7"]])
+    assert client.get("/api/v1/jobs").get_json()["jobs"][0]["id"] == before
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"sweep": {"axes": [{"field": "steps", "values": "151"}]}}, "sweep.axes.0.values.0"),
+        ({"sweep": {"axes": [{"field": "steps", "values": "1-1000000000"}]}}, "sweep.axes.0.values"),
+        ({"sweep": 5}, "sweep"),
+        ({"prompt": "no sweep"}, "sweep"),
+        ([], "body"),
+    ],
+)
+def test_a_preview_says_what_a_sweep_would_be_refused_for(client, given, field):
+    answer = client.post("/api/v1/sweeps/preview", json=given)
+    assert answer.status_code == 200
+    assert field in [one["field"] for one in answer.get_json()["problems"]]

@@ -19,7 +19,7 @@ from shared.models.model_set import ModelSet
 from shared.params import paths
 from shared.params.fields import MAX_SEED, RANDOM_SEED
 from shared.params.groups import Guidance, Noise, Sampling
-from shared.params.job_spec import Axis, AxisValue
+from shared.params.job_spec import Axis
 from shared.params.render import RenderParams
 from shared.queue.submit import Cell
 from shared.settings import Limits
@@ -97,7 +97,7 @@ def admitted(
     cells = [Cell(one, some.params, some.named.models) for one, some in zip(changes, complete, strict=True)]
     note = sizes.explanation(base, (first.params.width, first.params.height), source, _native(first), limits)
     notes = dict.fromkeys([*filter(None, [note]), *_notes(complete)])
-    return Admitted(params, first.named.models, tuple(cells), _axes(plan), tuple(islice(notes, _MOST_NOTES)))
+    return Admitted(params, first.named.models, tuple(cells), plan.described, tuple(islice(notes, _MOST_NOTES)))
 
 
 def _naming(params: RenderParams) -> RenderParams:
@@ -159,13 +159,6 @@ def _changes(plan: SweepPlan, params: RenderParams, complete: Sequence[_Complete
     values = {name: [paths.get(one.params, name) for one in complete] for name in sorted(names)}
     differing = {name: some for name, some in values.items() if any(one != paths.get(params, name) for one in some)}
     return [{name: some[index] for name, some in differing.items()} for index in range(len(complete))]
-
-
-def _axes(plan: SweepPlan) -> tuple[Axis, ...]:
-    return tuple(
-        Axis(field=one.named.path, values=tuple(AxisValue(title=value.title) for value in one.values), of=one.of)
-        for one in plan.axes
-    )
 
 
 def _native(one: _Complete) -> int:

@@ -15,6 +15,7 @@ from shared.admission.axes.request import KEY, SweepRequest
 from shared.admission.axes.values import Value
 from shared.errors import FieldError
 from shared.params import paths
+from shared.params.job_spec import Axis, AxisValue
 from shared.params.render import RenderParams
 from shared.settings import Limits
 
@@ -37,6 +38,14 @@ class SweepPlan:
     request: SweepRequest
     axes: tuple[Varied, ...] = ()
     cells: tuple[CellPlan, ...] = ()
+
+    @property
+    def described(self) -> tuple[Axis, ...]:
+        """Its axes as a job stores them."""
+        return tuple(
+            Axis(field=one.named.path, values=tuple(AxisValue(title=value.title) for value in one.values), of=one.of)
+            for one in self.axes
+        )
 
     def titles(self, cell: CellPlan) -> tuple[str, ...]:
         """Return the titles of an image's values."""
