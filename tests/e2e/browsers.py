@@ -17,6 +17,14 @@ from tests.support import preloaded
 from tests.support.servers import await_answer
 
 INSTALL: Final = "apt-get install chromium"
+_WITHOUT: Final = (
+    *("WebUIOmniboxPopup", "WebUIOmniboxAimPopup"),  # pages behind the address bar: most of what a window costs
+    # Playwright's own, because Chromium takes one list only
+    *("AvoidUnnecessaryBeforeUnloadCheckSync", "DestroyProfileOnBrowserClose", "HttpsUpgrades", "LensOverlay"),
+    *("HttpsFirstBalancedModeAutoEnable", "MediaRouter", "PaintHolding", "ThirdPartyStoragePartitioning"),
+    *("AvoidCorsURLLoaderRestartOnRedirect", "TcpPortRandomizationWin", "OptimizationHints", "AimEnabled"),
+    *("NetworkTimeServiceQuerying", "PreconnectToSearch"),
+)
 FLAGS: Final = (
     "--no-sandbox",  # it is root in a container, and sees this machine's pages only
     "--disable-gpu",
@@ -25,6 +33,7 @@ FLAGS: Final = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    f"--disable-features={','.join(_WITHOUT)}",
     "--force-prefers-reduced-motion",  # without a card each frame of an animation is drawn by the tests' processors
 )
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")

@@ -79,7 +79,9 @@ def fresh_database(home: Path, *, template: str = TEMPLATE) -> Iterator[str]:
     name = f"test_{next(_numbers)}"
     with administrator(home) as connection:
         connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
+            sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy").format(  # three quarters of the time of a log
+                sql.Identifier(name), sql.Identifier(template)
+            )
         )
         yield embedded_addresses.database_url(home, name)
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
