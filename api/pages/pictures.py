@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
 from api.languages import ENGLISH, _, language, ngettext
+from api.pages.jobs import IMAGES_OF_A_PAGE
 from api.pages.login import inside
 from api.pages.parameter_table import parameter_table
 from api.routes.pictures import zip_file
@@ -118,6 +119,15 @@ def restore() -> AnyResponse:
         done = pictures.act(services(), auth.owner(), PictureAction(action="restore", undo=moment))
         flash(ngettext("%(num)s picture is back.", "%(num)s pictures are back.", done.pictures))
     return redirect(inside(request.form.get("back", "/pictures")), 303)
+
+
+@blueprint.post("/<id:job_id>/<id:index>/restore")
+def restore_one(job_id: int, index: int) -> AnyResponse:
+    """Bring back one picture, and show the page of its job."""
+    done = pictures.act(services(), auth.owner(), PictureAction(action="restore", ids=[f"{job_id}.{index}"]))
+    flash(ngettext("%(num)s picture is back.", "%(num)s pictures are back.", done.pictures))
+    page = index // IMAGES_OF_A_PAGE + 1
+    return redirect(f"/jobs/{job_id}{f'?page={page}' if page > 1 else ''}#image-{index}", 303)
 
 
 @blueprint.post("/zip")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, Field, PrivateAttr
@@ -14,6 +14,7 @@ from shared.messaging.events import Progress
 from shared.params.fields import MASK, SOURCE, FileFormat
 from shared.params.job_spec import Axis, JobSpec
 from shared.params.render import RenderParams
+from shared.pictures.queries import KEPT
 from shared.queue.explain import Cause, Waiting
 from shared.queue.missing_files import MissingFile
 from shared.queue.queries import ImageView, JobView, Page
@@ -101,6 +102,11 @@ class ImageBody(BaseModel):
     )
     hashes: dict[str, str] = Field(default={}, exclude=True)  # as JobBody.hashes, of its own files
     links: ImageLinks
+
+    @property
+    def is_restorable(self) -> bool:
+        """Whether its picture was deleted so lately that it can be restored."""
+        return self.deleted_at is not None and datetime.now(UTC) - self.deleted_at < KEPT
 
     @classmethod
     def from_view(cls, image: ImageView, live: Live, job: JobView) -> Self:

@@ -3,6 +3,7 @@
 
 import { postFile } from "./api.js";
 import { setUp } from "./easel.js";
+import { _ } from "./texts.js";
 
 const UPLOADS = "/api/v1/uploads";
 const PAUSE = 400; // milliseconds after a stroke until it is kept

@@ -99,6 +99,17 @@ def test_deleting_by_a_form_is_undone_by_a_form(client, make):
     assert len(tiles(restored)) == 2
 
 
+def test_the_page_of_a_job_shows_which_picture_is_deleted_and_restores_it(client, make):
+    job = make(prompt="a tower", count=2)
+    press(client, "delete", f"{job.id}.1")
+    shown = look(client, f"/jobs/{job.id}")
+    assert "Deleted seed 8 Restore image 2" in shown.text
+    [form] = [one.attributes["action"] for one in shown.all("form") if "restore" in one.attributes.get("action", "")]
+    restored = look(client, send(client, form, "/").location)
+    assert "1 picture is back." in restored.text
+    assert "Deleted" not in restored.text
+
+
 def test_chosen_pictures_or_all_of_a_filter_are_marked_tagged_and_sent(client, make):
     job = make(prompt="a heron", count=3)
     press(client, "favourite", f"{job.id}.0", f"{job.id}.2")
@@ -133,4 +144,4 @@ def test_compared_pictures_tell_only_what_differs(client, make):
 @pytest.mark.parametrize("path", ["/pictures", "/pictures?words=%E6%B5%B7", "/compare"])
 def test_pages_speak_chinese(client, path):
     shown = page(client.get(path, headers={"Accept-Language": "zh"}))
-    assert "图库" in shown.text
+    assert "图片" in shown.text

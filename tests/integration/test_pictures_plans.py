@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import structlog
 from sqlalchemy import text
 
 from shared.db.sessions import transact
@@ -16,6 +17,8 @@ from shared.pictures.filters import Filter
 from tests.conftest import catalogue_of_its_own
 from tests.support.galleries import fill
 from tests.support.queueing import Farmhand
+
+log = structlog.get_logger(__name__)
 
 FILTERS = {
     "none": Filter(),
@@ -80,18 +83,19 @@ def percentile(seconds, share=0.99):
 @pytest.mark.nightly
 @pytest.mark.alone
 @pytest.mark.timeout(900)
-def test_each_page_of_a_hundred_thousand_takes_less_than_60_ms_and_deleting_10_000_stalls_no_claim(
-    home, record_property
-):
+def test_each_page_of_a_hundred_thousand_takes_less_than_60_ms_and_deleting_10_000_stalls_no_claim(home):
     with catalogue_of_its_own(home) as (sessions, _):
         [job, _] = fill(sessions, 100_000)
+        slowest = {}
         for name, wanted in FILTERS.items():
-            hundredth = hundredth_page(sessions, wanted)
-            for place in (None, hundredth):
-                slowest = percentile([timed_page(sessions, wanted, place) for _ in range(100)])
-                record_property(f"{name}, {'first' if place is None else 'hundredth'} page, p99 ms", slowest * 1000)
-                assert slowest < 0.06, name
-        record_property("claim beside a deletion, p99 ms", claims_beside_a_deletion(sessions, job) * 1000)
+            for place in (None, hundredth_page(sessions, wanted)):
+                seconds = percentile([timed_page(sessions, wanted, place) for _ in range(100)])
+                slowest[name, "first" if place is None else "hundredth"] = round(seconds * 1000, 1)
+        log.info("pages of 100,000", p99_ms=slowest)
+        assert {page: ms for page, ms in slowest.items() if ms >= 60} == {}
+        alone, beside = claims_beside_a_deletion(sessions, job)
+        log.info("claims beside a deletion of 10,000", p99_ms=(alone * 1000, beside * 1000))
+        assert beside < max(3 * alone, 0.05)
 
 
 def hundredth_page(sessions, wanted):
@@ -109,7 +113,7 @@ def timed_page(sessions, wanted, place):
 
 
 def claims_beside_a_deletion(sessions, job):
-    """Return the p99 of claims while 10,000 pictures are deleted, and assert that it is near that of claims alone."""
+    """Return the p99 of claims alone, and of those while 10,000 pictures are deleted."""
     with sessions.begin() as session:
         session.execute(
             text("""
@@ -134,9 +138,8 @@ def claims_beside_a_deletion(sessions, job):
     since = datetime.now(UTC) - timedelta(minutes=10_000)  # as many pictures
     deletion = threading.Thread(target=changes.change, args=(sessions, "ann", "delete", Filter(since=since)))
     deletion.start()
-    beside = [claim()]
+    beside = [claim(), claim()]
     while deletion.is_alive():
         beside.append(claim())
     deletion.join()
-    assert percentile(beside * 10) < max(3 * alone, 0.05)
-    return percentile(beside * 10)
+    return alone, percentile(beside)
