@@ -11,9 +11,10 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.wrappers import Response as AnyResponse
 
 from api.http.body import read_file
+from api.http.parameters import idempotency_key
 from api.http.problems import RETRY_AFTER_SECONDS
 from api.languages import _, lazy
-from api.pages import adapters, prefill, status_line, widgets
+from api.pages import adapters, prefill, remix, special, status_line, widgets
 from api.pages.choices import KINDS_OFFERED, Option, missing, offers
 from api.pages.fields import Field
 from api.pages.fieldsets import SWITCHES, full_label, place
@@ -33,7 +34,7 @@ from shared.models.kinds import Kind
 from shared.params.paths import field_name
 from shared.params.table import parameters
 
-RECENT_JOBS: Final = 6
+STRIPS: Final = 12
 FILES: Final = {"img2img.file": PICTURE, "img2img.mask.file": MASK}
 """The form's file inputs, and the fields that hold what becomes of their files."""
 _INPUTS: Final = {field: name for name, field in FILES.items()}
@@ -50,23 +51,31 @@ blueprint = Blueprint("form", __name__)
 
 @blueprint.get("/")
 def new() -> str:
-    """Show the form: with the defaults, or filled in from the job `from`, or its picture `image` sent on `to`."""
-    job_id, image = number("from"), number("image", least=0)
+    """Show the form: with the defaults or an example (`try`), or filled in from the job `from` or its picture `image`.
+
+    The picture can be sent on (`to`), or a part of its parameters be used alone (`use`).
+    """
+    job_id, image, example = number("from"), number("image", least=0), number("try")
     if job_id is None:
-        return _page(prefill.fresh())
+        return _page(prefill.of_example(example) if example else prefill.fresh())
     job = jobs.job(services(), auth.owner(), job_id)
     if image is None or image >= len(job.images):
         return _page(prefill.of_job(job))
+    if part := prefill.used(job, image, request.args.get("use", "")):
+        return _page(part)
     return _page(prefill.of_image(job, image, request.args.get("to", ""), upload("source")))
 
 
 @blueprint.post("/jobs")
 def submit() -> AnyResponse:
-    """Submit what was typed and go to the job's page, or show the form again with what was wrong."""
+    """Submit what was typed and go to the job's page, or show the form again with what was wrong.
+
+    Where the form says that it stays in sight (`back`), go back to it.
+    """
     given = _given()
     try:
         _keep_files(given)
-        submitted = jobs.submit(services(), auth.owner(), read(given))
+        submitted = jobs.submit(services(), auth.owner(), read(given), idempotency_key())
     except Refused as refused:
         return Response(_page(Origin(given), refused), refused.status)
     except NotLooked as early:
@@ -74,7 +83,16 @@ def submit() -> AnyResponse:
         return Response(_page(Origin(given), early=early), 503, headers)
     for note in submitted.job.notes:
         flash(said(note))
+    if request.form.get("back") == "/":
+        flash(remix.queued(submitted.job))
+        return redirect(f"/#job-{submitted.job.id}", 303)
     return redirect(submitted.job.links.page, 303)
+
+
+@blueprint.get("/strips")
+def strips() -> str:
+    """Show the latest jobs alone, as the studio has them beside the form."""
+    return render_template("strips.html", **_strips())
 
 
 @blueprint.get("/size")
@@ -244,7 +262,6 @@ def _all_wrong(given: Given, refusals: Mapping[str, Refused]) -> Refused:
 
 
 def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | None = None) -> str:
-    recent = jobs.jobs(services(), auth.owner(), [], None, RECENT_JOBS).jobs
     catalogue = catalogue_use_cases.offered(services(), (*KINDS_OFFERED, "other"), _named(origin.given))
     limits = services().settings.limits
     checkpoints = catalogue.entries(first=limits.first_checkpoint)
@@ -273,10 +290,22 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         own_size=_own_size(catalogue, origin.given),
         limits=limits,
         here="/",
-        recent=recent,
-        last_seed=recent[0].params.seed if recent else None,
+        filled=_filled(origin),
         farm=status_line.line(services()),
+        **_strips(),
     )
+
+
+def _filled(origin: Origin) -> str:
+    """Return the names of the fields that this form was filled in with; `all`, if none is to stay as it was left."""
+    is_fresh = origin.given == prefill.fresh().given and not origin.file
+    return " ".join(origin.names) or ("" if is_fresh else "all")
+
+
+def _strips() -> dict[str, object]:
+    """Return the latest jobs, and what is special about each; one more is read, as the last one is told by it."""
+    found = jobs.jobs(services(), auth.owner(), [], None, STRIPS + 1).jobs
+    return {"recent": found[:STRIPS], "special": special.of_jobs(found), "examples": prefill.EXAMPLES}
 
 
 def _named(given: Given) -> list[str]:

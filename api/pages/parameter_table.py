@@ -79,7 +79,7 @@ def _everyday(params: RenderParams, unknown: Mapping[str, Any]) -> list[tuple[st
     if params.hires:
         size += " → {} × {}".format(*sides(params))
     names = [name for name in members(EVERYDAY) if FIELDS[name].parameter.takes.kind not in _ELSEWHERE]
-    rows = {name: (label(name), _words(FIELDS[name], getattr(params, name))) for name in names}
+    rows = {name: (label(name), words(FIELDS[name], getattr(params, name))) for name in names}
     rows["width"] = (_("Size"), size)
     if "height" in unknown:
         del rows["width"]
@@ -96,13 +96,14 @@ def _rows(group: Group, params: RenderParams, unknown: Mapping[str, Any]) -> Ite
         is_elsewhere = parameter.takes.kind == "picture" or name in unknown or (name == "hires.scale" and has_target)
         is_set = value not in (parameter.default, RESOLVED.get(name))
         if value is not None and not is_elsewhere and (is_set or parameter.fact.is_listed):
-            yield field.label, _words(field, value)
+            yield field.label, words(field, value)
 
 
-def _words(field: Field, value: object) -> str:
+def words(field: Field, value: object) -> str:
+    """Return a value as people read it."""
     if isinstance(value, bool):
         return _("yes") if value else _("no")
-    words = field.typed(value)
+    text = field.typed(value)
     if field.parameter.takes.kind == "schedule":
-        return printed(SCHEDULES.get(words, words))
-    return field.labels.get(words, words)
+        return printed(SCHEDULES.get(text, text))
+    return field.labels.get(text, text)

@@ -17,6 +17,17 @@ from shared.params.render import RenderParams
 ENLARGE: Final = "hires"
 START_FROM: Final = ("img2img", "inpaint")
 """What a picture can be sent on to."""
+USES: Final = {"prompt": ("prompt", "negative_prompt"), "seed": ("seed",)}
+"""The parts of a picture's parameters that can be used alone, and their fields."""
+EXAMPLES: Final = (
+    "a painting of the desert at sunset, three pyramids, sun",
+    "a photo of the sea at night, moon, red sailboat",
+    "pixel art of a meadow at noon, blue house, clouds",
+    "a paper cutout of mountains in the snow at dawn, pine trees",
+    "a painting of the sea in a storm, white sailboat",
+    "a photo of the desert at dawn, palm tree, sun, mountains",
+)
+"""Prompts that the demo checkpoint can draw, to begin with."""
 
 
 _SAME: Final = Hires(upscaler="Lanczos", denoising=0.35)
@@ -35,6 +46,7 @@ class Origin:
     left_out: tuple[str, ...] = ()  # what of a file, or of a newer version's job, cannot be used here
     is_silent: bool = False  # a file that says nothing of how it was made, or nothing that can be read
     before: Given | None = None  # what was typed in the form that a file filled in
+    names: tuple[str, ...] = ()  # the fields that are filled in, where the others are to stay as a person left them
 
 
 def fresh() -> Origin:
@@ -45,6 +57,25 @@ def fresh() -> Origin:
 def of_job(job: JobBody) -> Origin:
     """Return a job's parameters."""
     return Origin(typed(job.params.model_dump()), job=job.id, left_out=_not_understood(job))
+
+
+def of_example(number: int) -> Origin:
+    """Return the defaults with one of `EXAMPLES`, counted from 1; without one that is not there."""
+    given = fresh().given
+    if number > len(EXAMPLES):
+        return Origin(given)
+    given["prompt"] = EXAMPLES[number - 1]
+    return Origin(given, names=("prompt",))
+
+
+def used(job: JobBody, index: int, what: str) -> Origin | None:
+    """Return the defaults with a part of one image's parameters, as `USES` names it; None: there is no such part."""
+    if what not in USES:
+        return None
+    given, image = fresh().given, typed(job.spec.image(index).model_dump())
+    for name in USES[what]:
+        given[name] = image[name]
+    return Origin(given, job=job.id, image=index, names=USES[what])
 
 
 def of_image(job: JobBody, index: int, to: str, source: str | None) -> Origin:

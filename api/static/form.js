@@ -3,12 +3,14 @@
 import { startAdapters } from "./adapters.js";
 import { followArchitectures } from "./architectures.js";
 import { startControls } from "./controls.js";
+import { startDraft } from "./draft.js";
 import { startDropping } from "./drop.js";
 import { startFinding } from "./find.js";
 import { startGroups } from "./groups.js";
 import { followSamplers } from "./samplers.js";
 import { startSizes } from "./sizes.js";
 import { startSource } from "./source.js";
+import { startSubmitting } from "./submit.js";
 import { _ } from "./texts.js";
 import { startCounting } from "./tokens.js";
 import { startInstants } from "./when.js";
@@ -17,14 +19,12 @@ const form = document.querySelector(".composer");
 const render = form.querySelector(".primary");
 const { checkpoint, width, height, seed } = form.elements;
 
+startDraft(form); // before anything else reads the fields
+
 // Ctrl+Enter (or Cmd+Enter) submits from any field.
 form.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) render.click();
 });
-
-// One press, one job. A page that comes back from the history can be used again.
-form.addEventListener("submit", (event) => setTimeout(() => { render.disabled = !event.defaultPrevented; }));
-addEventListener("pageshow", () => { render.disabled = false; });
 
 // Before anybody has looked at the models folder a job goes off as soon as somebody has.
 const isLooking = () => checkpoint.selectedOptions[0]?.dataset.isLooking === "yes";
@@ -50,6 +50,8 @@ form.addEventListener("submit", (event) => {
   tellWaiting();
 });
 
+startSubmitting(form, () => { waits = true; tellWaiting(); });
+
 // Numbers that people try out get a slider beside the box; it reaches as far as what is typed.
 for (const box of form.querySelectorAll("[data-slides]")) {
   const slider = document.createElement("input");
@@ -63,7 +65,7 @@ for (const box of form.querySelectorAll("[data-slides]")) {
   slider.setAttribute("aria-hidden", "true");
   follow();
   slider.addEventListener("input", () => { box.value = slider.value; });
-  box.addEventListener("input", follow);
+  for (const kind of ["input", "change"]) box.addEventListener(kind, follow);
   addEventListener("pageshow", follow); // what a browser has put back itself
   box.after(slider);
 }
@@ -77,7 +79,7 @@ const does = {
 };
 for (const button of form.querySelectorAll("[data-does]")) {
   if (!(button.dataset.does in does)) continue;
-  button.hidden = false;
+  button.hidden = "last" in button.dataset; // until there is one
   button.addEventListener("click", () => does[button.dataset.does](button));
 }
 form.querySelector('[data-shows="shortcut"]').hidden = false;

@@ -28,7 +28,7 @@ function counts(form, box, shown) {
   }
 
   const askSoon = () => { clearTimeout(timer); timer = setTimeout(ask, PAUSE); };
-  box.addEventListener("input", askSoon);
+  for (const kind of ["input", "change"]) box.addEventListener(kind, askSoon);
   for (const other of [sampler, steps, emphasis, checkpoint]) other.addEventListener("change", askSoon);
   if (box.value.trim()) ask();
 }

@@ -72,6 +72,13 @@ def served(environ: Mapping[str, str]) -> Iterator[str]:
             process.wait(20)
 
 
+def submit(page: Page) -> int:
+    """Press Render and return the job that it makes; with scripts the form stays in sight."""
+    with page.expect_response(lambda answer: answer.request.method == "POST" and answer.url.endswith("/jobs")) as made:
+        page.get_by_role("button", name="Render").click()
+    return int(made.value.headers["location"].removeprefix("/").removeprefix("#job-").removeprefix("jobs/"))
+
+
 def fill(page: Page, prompt: str, **fields: str) -> None:
     """Fill in the everyday fields, by their labels."""
     page.get_by_label("Prompt", exact=True).fill(prompt)

@@ -23,7 +23,7 @@ from tests.support.servers import clean_environment
 
 PROMPT: Final = "a painting of the desert at sunset, pyramids, sun"
 SECONDS: Final = 300  # in which there is a picture, on a machine that does much else
-SAYS: Final = ("#checkpoint option:checked", ".farm", '[data-shows="waits"]', ".notice", ".error", '[data-part="head"]')
+SAYS: Final = ("#checkpoint option:checked", ".farm", '[data-shows="waits"]', ".notice", ".error", ".job-strip")
 """What of the pages says how the farm is."""
 
 
@@ -43,7 +43,8 @@ def main() -> int:
             page.on("pageerror", lambda error: wrong.append(str(error)))
             for said in visit(page, out):
                 print(said, flush=True)  # noqa: T201 - it is a command
-            is_there = page.locator(".image.is-succeeded img").count() == 1
+            is_there = page.locator(".job-strip a.strip-picture > img[width]").count() == 1
+            page.locator(".job-strip h3 a").click()
             wrong += [] if "scenes-v1" in page.locator(".parameters").inner_text() else ["not the first checkpoint"]
             farm.stop()
     print("wrong:", wrong or "nothing")  # noqa: T201 - as above
@@ -64,7 +65,7 @@ def visit(page: Page, out: Path) -> Iterator[str]:
         if said != before:
             yield f"{time.monotonic() - began:5.1f} s  {said}"
         before = said
-        if page.locator(".image.is-succeeded img").count():
+        if page.locator(".job-strip a.strip-picture > img[width]").count():
             return
         page.wait_for_timeout(1000)
 

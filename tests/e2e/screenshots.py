@@ -101,8 +101,7 @@ class Photographer:
         return self._press_render(page)
 
     def _press_render(self, page: Page) -> str:
-        page.get_by_role("button", name="Render").click()
-        page.wait_for_url(re.compile(r"/jobs/\d+$"))
+        page.goto(f"{self._url}/jobs/{browsers.submit(page)}")
         return page.url
 
     def _render(self, page: Page, prompt: str, *, count: int, boxes: list[str] | None = None) -> str:

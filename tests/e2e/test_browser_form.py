@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from io import BytesIO
 
@@ -23,7 +22,6 @@ OTHERS = (
     "a castle\nNegative prompt: fog\nSteps: 12, Sampler: Euler, Schedule type: Karras, CFG scale: 5.5, Seed: 42, "
     "Size: 64x128, Clip skip: 2, Hires upscale: 2, Hires upscaler: Latent, Token merging ratio: 0.5"
 )
-JOB = re.compile(r"/jobs/\d+$")
 
 
 def png(colour: str = "teal", size: tuple[int, int] = (96, 64), text: str = "") -> bytes:
@@ -61,11 +59,12 @@ def drop(page: Page, target: str, data: bytes) -> None:
     page.locator(target).dispatch_event("drop", {"dataTransfer": files})
 
 
-def submit(page: Page) -> dict[str, object]:
-    """Press Render and return the job's parameters."""
-    page.get_by_role("button", name="Render").click()
-    expect(page).to_have_url(JOB)
-    return json.loads(page.request.get(f"/api/v1{page.url[page.url.index('/jobs') :]}").text())["params"]
+def submit(page: Page, *, watches: bool = False) -> dict[str, object]:
+    """Press Render and return the job's parameters; `watches` goes to its page."""
+    job = browsers.submit(page)
+    if watches:
+        page.goto(f"/jobs/{job}")
+    return page.request.get(f"/api/v1/jobs/{job}").json()["params"]
 
 
 def start_from(page: Page, data: bytes, width: int = 96) -> None:
@@ -153,7 +152,7 @@ def test_mask_is_drawn_over_the_picture_and_goes_up_with_the_job(visit):
     expect(page.get_by_label("Repaint only the part")).to_be_checked()
     page.get_by_label("Inpaint area").select_option("only masked")
     fill(page, "a boat")
-    img2img = submit(page)["img2img"]
+    img2img = submit(page, watches=True)["img2img"]
     assert img2img["mask"]["area"] == "only masked"
     mask = Image.open(BytesIO(page.request.get(f"/api/v1/uploads/{img2img['mask']['picture']}").body())).convert("L")
     assert mask.size == (96, 64)
@@ -172,7 +171,7 @@ def test_mask_is_drawn_with_keys_and_kept_for_again(visit):
         page.keyboard.press(key)
     expect(page.get_by_label("Repaint only the part")).to_be_checked()
     fill(page, "a boat")
-    first = submit(page)["img2img"]
+    first = submit(page, watches=True)["img2img"]
     page.get_by_role("link", name="Edit and render again").click()
     expect(canvas).to_be_visible()
     assert submit(page)["img2img"] == first
@@ -318,7 +317,7 @@ def test_dropped_picture_becomes_the_one_to_start_from(visit):
 def test_finished_picture_is_looked_at_and_sent_on_to_be_inpainted(visit):
     page = visit()
     fill(page, "plain", Images="2", Seed="7")
-    submit(page)
+    submit(page, watches=True)
     first = page.get_by_role("article", name="Image 1")
     first.get_by_role("link", name="plain").click()
     viewer = page.get_by_role("dialog")
@@ -387,8 +386,7 @@ def test_fields_without_an_effect_on_the_chosen_checkpoint_are_quiet_and_keep_wh
         expect(guidance).to_contain_text("Clip skip has no effect on Stable Diffusion 2.")
         checkpoint.select_option(index=1)
         fill(page, "a fox")
-        page.get_by_role("button", name="Render").click()
-        expect(page).to_have_url(re.compile(r"/jobs/\d+$"))
+        submit(page, watches=True)
         told = page.locator(".parameters").inner_text()
         for one in ("1024 × 1024", "Original width\n2048", "Clip skip on CLIP-L\nyes", "Clip skip\n2"):
             assert one in told
@@ -507,8 +505,7 @@ def test_a_long_list_of_files_is_searched_and_picked_from_with_keys(
         page.get_by_label("Prompt", exact=True).fill("a fox")
         expect(search).to_have_value("")
         expect(upscaler).to_have_value(re.compile("^8x-soft "))  # what was searched for and not picked changes nothing
-        page.get_by_role("button", name="Render").click()
-        expect(page).to_have_url(JOB)
+        submit(page, watches=True)
         assert "8x-soft" in page.locator(".parameters").inner_text()
 
 
@@ -552,8 +549,7 @@ def test_the_farm_is_asked_for_files_that_a_very_long_list_lacks(
         search.press("Escape")
         expect(upscaler).to_have_value(re.compile("^119x "))
         page.get_by_label("Prompt", exact=True).fill("a fox")
-        page.get_by_role("button", name="Render").click()
-        expect(page).to_have_url(JOB)
+        submit(page, watches=True)
         assert "119x" in page.locator(".parameters").inner_text()
 
 
@@ -577,7 +573,7 @@ def test_ip_adapter_takes_pictures_and_keeps_those_that_stay_ticked(
         expect(group.get_by_label("Weight")).to_have_value("0.6")
         group.get_by_label("End").fill("0.8")
         expect(group.locator("summary")).to_contain_text(f"IP-Adapter plain [{'5' * 10}]")
-        (unit,) = submit(page)["ip_adapters"]
+        (unit,) = submit(page, watches=True)["ip_adapters"]
         assert (unit["weight"], unit["start"], unit["end"]) == (0.6, 0, 0.8)
         teal, orange = unit["pictures"]
         shown = page.locator(".started-from").filter(has_text="IP-Adapter 1 follows these pictures").locator("img")

@@ -119,7 +119,7 @@ def test_the_largest_seed_keeps_its_digits_from_a_file_through_form_and_api(clie
     assert [image["seed"] for image in answer.get_json()["images"]] == [seed, seed + 1]
     assert f'"seed":{seed}'.encode() in answer.data.replace(b": ", b":")
     assert look(client, f"/?from={job}").value("seed") == str(seed)
-    assert f"Last: {seed}" in look(client, "/").text
+    assert look(client, "/").all("article", **{"data-seed": str(seed)})
 
 
 def test_refusal_of_a_nested_field_stands_beside_its_input_in_an_open_group(client):
@@ -371,7 +371,7 @@ def test_refusals_are_listed_in_the_order_of_the_form_with_labels_as_links(clien
     wrong = {"count": "0", "width": "99999", "hires": "on", "hires.denoising": "3", "seed": "x", "prompt": "<lora:x:1>"}
     form = page(send(client, "/jobs", priority="1000", **wrong))
     listed = [one.attributes["href"] for one in form.all("a") if one.attributes["href"].startswith("#")]
-    assert listed == ["#main", "#prompt", "#width", "#seed", "#count", "#hires.denoising", "#priority"]
+    assert listed == ["#main", "#prompt", "#width", "#seed", "#count", "#hires.denoising", "#priority", "#strips"]
     assert "6 settings cannot be accepted." in form.text
     assert "Hires denoising:" in form.text
     assert "Hires: Hires" not in form.text

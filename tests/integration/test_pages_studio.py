@@ -1,0 +1,82 @@
+"""The studio without scripts: strips, what a picture is used for again, and what the form stays in sight for."""
+
+from __future__ import annotations
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from api.pages import prefill
+from tests.support.browsing import look, page, send
+
+FIELDS = {"prompt": "a tower", "negative_prompt": "fog", "steps": "4", "seed": "7", "cfg_scale": "6"}
+
+
+@pytest.fixture(scope="module")
+def app(standing_app: Flask) -> Flask:
+    return standing_app
+
+
+def made(client: FlaskClient, **fields: str) -> int:
+    answer = send(client, "/jobs", **(FIELDS | fields))
+    assert answer.status_code == 303, page(answer).text
+    return int(answer.location.rpartition("/")[2])
+
+
+def params(client: FlaskClient, job: int) -> dict[str, object]:
+    return client.get(f"/api/v1/jobs/{job}").get_json()["params"]
+
+
+def latest(client: FlaskClient) -> int:
+    return client.get("/api/v1/jobs").get_json()["jobs"][0]["id"]
+
+
+def test_a_part_of_a_pictures_parameters_fills_the_form_in_and_names_its_fields(client):
+    job = made(client, count="2")
+    form = look(client, f"/?from={job}&image=1&use=prompt")
+    assert [form.value(name) for name in ("seed", "cfg_scale")] == ["-1", "7"]
+    assert (form.all("form", **{"class": "composer"})[0].attributes["data-filled"]) == "prompt negative_prompt"
+    assert look(client, f"/?from={job}&image=1&use=seed").value("seed") == "8"
+    whole = look(client, f"/?from={job}&image=1&use=all")
+    assert [whole.value(name) for name in ("seed", "cfg_scale", "count")] == ["8", "6", "1"]
+    assert whole.all("form", **{"data-filled": "all"})
+
+
+def test_examples_fill_the_form_in_and_others_leave_it_as_it_is(client):
+    assert prefill.EXAMPLES[5] in look(client, "/?try=6").markup
+    assert look(client, "/?try=7").all("form", **{"data-filled": ""})
+
+
+def test_a_picture_is_made_again_with_another_seed_or_as_four_like_it(client):
+    job = made(client)
+    send(client, f"/jobs/{job}/images/0/remix?as=seed")
+    other = params(client, latest(client))
+    assert other["seed"] != 7
+    assert params(client, job) | {"seed": 0} == other | {"seed": 0}
+    assert send(client, f"/jobs/{job}/images/0/remix?as=more", back="/").location == f"/#job-{latest(client)}"
+    more = params(client, latest(client))
+    assert (more["seed"], more["count"], more["noise"]["variation_strength"]) == (7, 4, 0.2)
+    assert "4 pictures queued as job" in look(client, "/strips").text
+
+
+@pytest.mark.parametrize("path", ["images/0/remix?as=else", "images/9/remix?as=seed"])
+def test_what_cannot_be_made_of_a_picture_is_not_found(client, path):
+    job, before = made(client), latest(client)
+    assert send(client, f"/jobs/{job}/{path}").status_code == 404
+    assert latest(client) == before
+
+
+def test_a_job_is_submitted_once_however_often_its_key_comes(client):
+    fields = FIELDS | {"csrf_token": look(client, "/").value("csrf_token"), "back": "/"}
+    keyed = {"Idempotency-Key": "one-press"}
+    first, second = (client.post("/jobs", data=fields, headers=keyed) for _ in range(2))
+    assert first.location == second.location == f"/#job-{latest(client)}"
+
+
+def test_strips_say_what_is_special_about_a_job(client):
+    made(client, prompt="a path", cfg_scale="7", steps="20", negative_prompt="")
+    made(client, prompt="a path", cfg_scale="15", steps="20", negative_prompt="")
+    made(client, prompt="a hill", cfg_scale="7", steps="30", negative_prompt="")
+    strips = look(client, "/strips")
+    assert "Steps 30" in strips.text
+    assert "CFG scale 15, was 7" in strips.text
