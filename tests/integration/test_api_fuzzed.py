@@ -27,9 +27,12 @@ def url(standing_app: Flask) -> Iterator[str]:
     server.server_close()
 
 
-def test_nothing_that_the_document_allows_or_forbids_is_answered_otherwise_than_it_says(url, tmp_path):
+@pytest.mark.parametrize(
+    "phases", ["fuzzing,stateful", pytest.param("examples,coverage,fuzzing,stateful", marks=pytest.mark.nightly)]
+)
+def test_nothing_that_the_document_allows_or_forbids_is_answered_otherwise_than_it_says(url, tmp_path, phases):
+    """By night also with every boundary of every field, one after the other."""
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", f"{url}/openapi.json"]
-    ran = subprocess.run(
-        [*command, "--no-color"], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-    )
+    options = ["--no-color", "--phases", phases]
+    ran = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     assert ran.returncode == 0, ran.stdout[-20_000:] + ran.stderr[-2_000:]
