@@ -19,6 +19,7 @@ from api.routes import (
     jobs,
     pictures,
     png_info,
+    presets,
     prompts,
     reference,
     sheets,
@@ -56,7 +57,8 @@ def create_app(settings: Settings) -> OpenAPI:
     auth.init_app(app, services)
     problems.init_app(app)
     languages.init_app(app)
-    first, others = (jobs, sweeps, images, pictures, sheets), (events, uploads, png_info, catalogue, workers, chores)
+    first = (jobs, sweeps, images, pictures, sheets, presets)
+    others = (events, uploads, png_info, catalogue, workers, chores)
     for api in (*first, *others, prompts, controlnet, health):
         app.register_blueprint(api.blueprint)  # its part of the document is made when that is asked for
     for plain in (reference, metrics_routes):

@@ -28,6 +28,8 @@ database = typer.Typer(help="The farm's database.", no_args_is_help=True, rich_m
 app.add_typer(database, name="db")
 styles = typer.Typer(help="Texts that join prompts by a name.", invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(styles, name="styles")
+presets = typer.Typer(help="Parameters under names.", invoke_without_command=True, rich_markup_mode=None)
+app.add_typer(presets, name="presets")
 models = typer.Typer(help="Checkpoints, and what a model file is.", invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(models, name="models")
 
@@ -318,6 +320,42 @@ def check_models(
     from cli.model_check import check
 
     raise typer.Exit(check(_settings(), files, as_json=as_json))
+
+
+@presets.callback()
+def list_presets(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """List your presets, parameters under names for `farm render --preset`; `show`, `keep` and `drop` go with it."""
+    if context.invoked_subcommand is None:
+        _presets("show", None, as_json=as_json)
+
+
+PresetName = Annotated[str, typer.Argument(metavar="NAME", help="Name of the preset.")]
+
+
+@presets.command("show")
+def show_preset(name: PresetName) -> None:
+    """Print the parameters of a preset as JSON."""
+    _presets("show", name, as_json=True)
+
+
+@presets.command("keep")
+def keep_preset(name: PresetName, job: JobId, *, as_json: AsJson = False) -> None:
+    """Keep the parameters of a job as a preset, all but its seed."""
+    _presets("keep", name, job, as_json=as_json)
+
+
+@presets.command("drop")
+def drop_preset(name: PresetName, *, as_json: AsJson = False) -> None:
+    """Delete a preset."""
+    _presets("drop", name, as_json=as_json)
+
+
+def _presets(what: str, *given: object, as_json: bool) -> None:
+    from cli import presets as commands
+    from cli.connect import connect
+
+    with connect(_settings()) as client:
+        getattr(commands, what)(client, *given, as_json=as_json)
 
 
 @styles.callback()

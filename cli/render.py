@@ -28,16 +28,25 @@ _PATIENCE_SECONDS: Final = 120.0  # for a first look at the models folder: PyTor
 _PAUSE_SECONDS: Final = 1.0
 
 
-def render(
-    settings: Settings, params: Mapping[str, Any], pictures: Mapping[str, Path], folder: Path, *, as_json: bool
+def render(  # noqa: PLR0913 - what was typed
+    settings: Settings,
+    params: Mapping[str, Any],
+    pictures: Mapping[str, Path],
+    folder: Path,
+    *,
+    as_json: bool,
+    preset: str | None = None,
 ) -> int:
     """Submit, follow, save, report; return the exit status. Ctrl-C cancels the job.
+
+    What `params` leave open is as a `preset` of the owner has it; an empty prompt leaves it open.
 
     `pictures` are the files to upload first, by the dotted names of the parameters that name them.
     """
     check_folder(folder)
     files = {name: file_bytes(path) for name, path in pictures.items()}
     with joined(settings, terminal.no_progress if as_json else terminal.progress) as client:
+        params = render_request.over(client.preset(preset)["params"], params) if preset else params
         ids = {name: uploaded(client, pictures[name], data) for name, data in files.items()}
         job = submitted(client, render_request.nested(ids, into=params), quiet=as_json)
         is_held = job["state"] == "held" and params.get("hold")
@@ -50,10 +59,18 @@ def render(
     return 0 if job["state"] == "succeeded" else 1
 
 
-def preview(settings: Settings, params: Mapping[str, Any], pictures: Mapping[str, Path], *, as_json: bool) -> int:
+def preview(
+    settings: Settings,
+    params: Mapping[str, Any],
+    pictures: Mapping[str, Path],
+    *,
+    as_json: bool,
+    preset: str | None = None,
+) -> int:
     """Say what a sweep would be; return the exit status: 1 where it would be refused."""
     files = {name: file_bytes(path) for name, path in pictures.items()}
     with joined(settings, terminal.no_progress if as_json else terminal.progress) as client:
+        params = render_request.over(client.preset(preset)["params"], params) if preset else params
         ids = {name: uploaded(client, pictures[name], data) for name, data in files.items()}
         return sweep.show(client, render_request.nested(ids, into=params), as_json=as_json)
 

@@ -78,6 +78,7 @@ def command(*tables: Table, is_sweep: bool = False) -> Callable[..., None]:
         lora: list[str] | None,
         hypernet: list[str] | None,
         param: list[str] | None,
+        preset: str | None,
         out: Path,
         as_json: bool,
         vary: list[str] | None = None,
@@ -106,8 +107,8 @@ def command(*tables: Table, is_sweep: bool = False) -> Callable[..., None]:
 
             params["sweep"] = read_sweep(vary or (), seeds, draft)
         if preview:
-            raise typer.Exit(previewed(load(), params, pictures, as_json=as_json))
-        raise typer.Exit(rendered(load(), params, pictures, out, as_json=as_json))
+            raise typer.Exit(previewed(load(), params, pictures, as_json=as_json, preset=preset))
+        raise typer.Exit(rendered(load(), params, pictures, out, as_json=as_json, preset=preset))
 
     own = (*_SWEEP, *_OWN) if is_sweep else _OWN
     arguments = [*(_argument(name, one) for name, one in named.items()), *own]
@@ -179,6 +180,19 @@ _OWN: Final = (
             typer.Option(
                 help="Any parameter by its name, such as sampling.eta=0.5; docs/parameters.md lists them.",
                 metavar="NAME=VALUE",
+                rich_help_panel=_OTHERS,
+            ),
+        ],
+    ),
+    Argument(
+        "preset",
+        Argument.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[
+            str | None,
+            typer.Option(
+                help='A preset for all that is not said here; with PROMPT "" for the prompt too.',
+                metavar="NAME",
                 rich_help_panel=_OTHERS,
             ),
         ],

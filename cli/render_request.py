@@ -33,6 +33,18 @@ def nested(values: Mapping[str, Any], into: Mapping[str, Any] | None = None) -> 
     return root
 
 
+def over(preset: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of a preset with `params` in their places, group by group; empty prompts change nothing."""
+    merged = dict(preset)
+    for name, value in params.items():
+        below = merged.get(name)
+        if isinstance(value, Mapping) and isinstance(below, Mapping):
+            merged[name] = over(below, value)
+        elif value != "":
+            merged[name] = value
+    return merged
+
+
 def read_pairs(pairs: Iterable[str]) -> dict[str, Any]:
     """Return the values of `--param NAME=VALUE` options by dotted path. Raises FarmError."""
     values: dict[str, Any] = {}

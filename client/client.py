@@ -166,6 +166,23 @@ class Client:
         """Return pictures as one zip file: `ids`, or all of a `filter`."""
         return self._send("POST", f"{API}/pictures/zip", json=which, timeout=_UPLOAD_SECONDS).content
 
+    def presets(self) -> list[Json]:
+        """Return your presets: name, `params` and when each was changed."""
+        found: list[Json] = self._json("GET", f"{API}/presets")["presets"]
+        return found
+
+    def preset(self, name: str) -> Json:
+        """Return one of your presets."""
+        return self._json("GET", _preset_path(name))
+
+    def keep_preset(self, name: str, params: Mapping[str, Any]) -> Json:
+        """Keep parameters under a name; `left_out` of the answer names groups with pictures, which are not kept."""
+        return self._json("PUT", _preset_path(name), json=params)
+
+    def drop_preset(self, name: str) -> None:
+        """Delete one of your presets."""
+        self._send("DELETE", _preset_path(name))
+
     def fetch(self, link: str) -> bytes:
         """Return the bytes behind one of the API's links."""
         return self._send("GET", link).content
@@ -227,6 +244,10 @@ class Client:
         if not answer.is_success:
             raise _problem(answer, self.url)
         return answer
+
+
+def _preset_path(name: str) -> str:
+    return f"{API}/presets/{quote(name, safe='')}"
 
 
 def _image_path(job_id: int, index: int | None) -> str:

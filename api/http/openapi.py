@@ -151,6 +151,7 @@ SUBMIT: Final[Document] = {
 }
 SWEEP_PREVIEW: Final[Document] = {"requestBody": _json(_NEW_JOB)}
 TOKENS: Final[Document] = {"requestBody": _json(_PROMPT)}
+PRESET: Final[Document] = {"requestBody": _json(_NEW_JOB)}
 CONTROL_PREVIEW: Final[Document] = {"requestBody": _json(_CONTROLS)}
 PICTURE_CHANGE: Final[Document] = {"requestBody": _json(PictureChange.__name__)}
 PICTURE_ACTION: Final[Document] = {"requestBody": _json(PictureAction.__name__)}

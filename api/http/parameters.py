@@ -75,6 +75,12 @@ class IntermediatePath(ImagePath):
     part: Literal["noise", "latents", "guidance"] = Field(description="Which one.")
 
 
+class PresetPath(BaseModel):
+    """Path of a preset."""
+
+    name: str = Field(description="The preset's name, 1 to 60 characters.")
+
+
 class JobsQuery(BaseModel):
     """Which jobs to list."""
 

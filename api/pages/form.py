@@ -25,7 +25,7 @@ from api.security import auth
 from api.sentences import said
 from api.services import services
 from api.use_cases import catalogue as catalogue_use_cases
-from api.use_cases import images, jobs, workers
+from api.use_cases import images, jobs, presets, workers
 from shared.admission import sizes
 from shared.admission.parse import refused as refused_for
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
@@ -288,6 +288,7 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         most_files=catalogue_use_cases.OFFERED,
         adapters=adapters.offers(catalogue, checkpoint=origin.given["checkpoint"]),
         own_size=_own_size(catalogue, origin.given),
+        presets=presets.every(services(), auth.owner()).presets,
         limits=limits,
         here="/",
         filled=_filled(origin),

@@ -398,6 +398,17 @@ class BrowserSession(Base):
     used_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
+class Preset(Base):
+    """Parameters that an owner keeps under a name (`shared.presets`)."""
+
+    __tablename__ = "presets"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    params: Mapped[dict[str, Any]]
+    changed_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
 class ChoreDone(Base):
     """When a seldom chore was done last, by any process."""
 
