@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from io import BytesIO
 
 import pytest
@@ -15,7 +16,7 @@ from shared.media.storage import Storage, key
 from shared.messaging.events import Events
 from shared.models.catalogue import Catalogue
 from shared.models.model_set import Merge, ModelSet
-from tests.support import lora_files
+from tests.support import lora_files, preloaded
 from tests.support.checkpoints import write_tiny
 from tests.support.waiting import until
 from tests.support.workers import images, kill, ready, started, states
@@ -28,7 +29,10 @@ def test_a_picture_survives_the_death_of_its_worker(environ, settings, sessions,
     _write_models(settings.models)
     slow_to_bury = {**environ, "FARM_LEASE_SECONDS": "600", "FARM_GPUS": "cpu:2", "FARM_SLOTS": "1"}
     events = Events(settings.redis, farm_id)
-    with started(slow_to_bury, module="worker"):
+    with (
+        closing(preloaded.Parent("-W", "error", modules=preloaded.ENGINE)) as parent,
+        started(slow_to_bury, module="worker", parent=parent),
+    ):
         workers = {worker.id: worker for worker in until(lambda: ready(sessions, 2), seconds=150)}
         files = until(lambda: _usable(sessions, {"tiny", "ink", "full"}), seconds=150)
         adapters, merges = {"lora:ink": files["ink"]}, (Merge(sha256=files["full"], unet=0.1),)

@@ -19,6 +19,8 @@ from tests.support.servers import clean_environment
 
 ROOT = Path(__file__).parents[2]
 _ROOM = " " * 2000  # for the command lines of what it starts
+ENGINE = ("worker.render.engine_card", "worker.engine.loading.networks", "worker.engine.loading.layouts")
+"""What a worker imports with its engine: PyTorch, diffusers and transformers."""
 
 
 class Process:
@@ -59,11 +61,11 @@ class Process:
 class Parent:
     """The process that starts others (tests/support/preloading.py); they end with it, and it with this one."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, modules: Sequence[str] = ()) -> None:
         self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._lock = Lock()
         program = "from tests.support import preloading; preloading.main()"
-        command = [sys.executable, *options, "-c", program, str(theirs.fileno()), _ROOM]
+        command = [sys.executable, *options, "-c", program, str(theirs.fileno()), " ".join(modules), _ROOM]
         with theirs:
             self.process = subprocess.Popen(
                 command,

@@ -62,7 +62,7 @@ class Forked:
 def main() -> None:
     """Start what is asked for and tell of its end, until nobody can ask any more."""
     orders = socket.socket(fileno=int(sys.argv[1]))
-    for module in MODULES:
+    for module in (*MODULES, *sys.argv[2].split()):
         importlib.import_module(module)
     gc.freeze()  # these objects are shared with every process that is started
     while (order := socket.recv_fds(orders, 2**20, 16))[0]:

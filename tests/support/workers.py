@@ -43,12 +43,17 @@ TICKET = Ticket(was_passed=False)
 
 @contextmanager
 def started(
-    environ: Mapping[str, str], *arguments: str, module: str = STUB, log: Path | None = None
+    environ: Mapping[str, str],
+    *arguments: str,
+    module: str = STUB,
+    log: Path | None = None,
+    parent: preloaded.Parent | None = None,
 ) -> Iterator[preloaded.Process]:
     """A worker process, or a supervisor, gone at the end of the block with all that it started."""
     with Path(os.devnull).open("rb") as nothing, log.open("wb") if log else nullcontext() as stderr:
         files = {0: nothing.fileno(), 1: 1, 2: stderr.fileno() if stderr else 2}
-        process = preloaded.parent("-W", "error").start([module, *arguments], {**QUICK, **environ}, files)
+        parent = parent or preloaded.parent("-W", "error")
+        process = parent.start([module, *arguments], {**QUICK, **environ}, files)
     try:
         yield process
     finally:
