@@ -53,7 +53,20 @@ _IS_CODE: Final = re.compile(
     r"\b(SELECT|UPDATE|INSERT|DELETE|CREATE|ALTER|WHERE|FROM|SET|LOCK|AND|ORDER)\b|\(\?|\\|^#|://|-src |%[sd(]"
 )
 _WORDS_OF_ONE: Final = frozenset(
-    {"small", "large", "number", "text", "handed back", "is missing", "a list", "a number", "a path", "a value"}
+    {
+        "small",
+        "large",
+        "number",
+        "text",
+        "handed back",
+        "is missing",
+        "a list",
+        "a number",
+        "a path",
+        "a value",
+        "sampler",
+        "schedule",
+    }
 )
 """Short texts that fill places of sentences."""
 _VALUES: Final = frozenset(
@@ -91,6 +104,7 @@ def facts() -> Iterator[tuple[str, str]]:
         fact = parameter.fact
         words = (parameter.label, fact.help, fact.more, fact.placeholder, *fact.means.values(), *fact.labels.values())
         yield from ((text, "shared/params/facts.py") for text in words if _WORD.search(text))
+    yield from (("empty", "shared/params/facts.py"), ("{1} or {2}", "shared/wording.py"))  # put together by code
     for group in GROUPS:
         yield from ((text, "shared/params/facts.py") for text in (group.title, group.summary) if text)
     yield from ((text, "shared/params/samplers.py") for text in SCHEDULES.values())

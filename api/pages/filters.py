@@ -98,7 +98,7 @@ def image_words(image: ImageBody) -> str:
         case "running":
             return _running(image)
         case "succeeded":
-            return ", ".join([time_words(image.seconds or 0), data_size(image.bytes or 0)])
+            return ", ".join([time_words(image.seconds or 0), size_words(image.bytes or 0)])
         case "held":
             return said(image.reason or "held")
         case "queued":
@@ -213,10 +213,16 @@ def time_words(seconds: float) -> str:
     return said(duration(seconds))
 
 
-FILTERS: Final = {"architecture": label, "duration": time_words} | {
+def size_words(size: float) -> str:
+    """How much room something takes: `1.5 KB`."""
+    figure, _space, unit = data_size(size).rpartition(" ")
+    return f"{figure} {said(unit)}"
+
+
+FILTERS: Final = {"architecture": label, "duration": time_words, "data_size": size_words} | {
     word.__name__: word
     for word in (
-        *(data_size, number, said, state, moment, image_origin, image_words, job_title, job_words, marked, sides),
+        *(number, said, state, moment, image_origin, image_words, job_title, job_words, marked, sides),
         *(error_title, error_advice, printed),
     )
 }

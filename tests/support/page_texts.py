@@ -12,7 +12,7 @@ from jinja2 import Environment, nodes
 
 _PLACE: Final = "\x00"  # where a template puts in what it has computed
 _TOLD: Final = frozenset({"aria-label", "title", "placeholder", "alt", "label", "content"})
-_SILENT: Final = frozenset({"code", "kbd", "script", "style"})
+_SILENT: Final = frozenset({"code", "kbd", "script", "style", "textarea"})
 # Attributes that a macro adds to its caller's tag.
 _LOOSE: Final = re.compile(r"""[\w-]+=(?:"[^"]*"|'[^']*'|\S+)|data-[\w-]+""")
 _ENTITY: Final = re.compile(r"&#?\w+;")
