@@ -18,7 +18,7 @@ from shared.settings import Limits
 
 MODELS = {
     "": "NewJob", "sampling": "Sampling", "guidance": "Guidance", "noise": "Noise", "refiner": "Refiner",
-    "hires": "Hires", "img2img": "Img2Img", "img2img.mask": "Mask",
+    "hires": "Hires", "img2img": "Img2Img", "img2img.mask": "Mask", "img2img.outpaint": "Outpaint",
     "original_size": "OriginalSize", "crop": "Crop", "target_size": "TargetSize",
     "controlnet": "ControlUnit", "ip_adapters": "IPAdapterUnit",
     "upscale": "Upscale", "upscale.pictures": "UpscalePicture", "upscale.faces": "FacesOfUpscale", "faces": "Faces",
@@ -78,7 +78,7 @@ def test_every_operation_says_what_it_does_and_how_errors_look(document):
 def test_submission_takes_the_parameters(document):
     content = document["paths"]["/api/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]
     schema = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
-    assert schema["properties"].keys() == RenderParams.model_fields.keys() | Scheduling.model_fields.keys()
+    assert schema["properties"].keys() == RenderParams.model_fields.keys() | Scheduling.model_fields.keys() | {"sweep"}
     assert schema["properties"]["steps"]["default"] == 20
     assert "required" not in schema
 
