@@ -10,9 +10,10 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.db.states import FINAL, ImageState, JobState
-from shared.db.tables import History, Image, Job, Outbox, Worker
-from shared.maintenance.garbage import collect_attempts, collect_jobs
-from shared.media.storage import MARKER, Storage, key
+from shared.db.tables import History, Image, Job, Outbox, Sheet, Worker
+from shared.jobs.stored import SWEEP
+from shared.maintenance.garbage import collect_attempts, collect_jobs, collect_sheets
+from shared.media.storage import MARKER, Storage, key, sheet_key
 from shared.queue.history import Event
 from shared.queue.reaper import MOST_CRASHES
 from tests.chaos.farm import Farm
@@ -40,6 +41,7 @@ def problems(farm: Farm) -> list[str]:
     storage = Storage(str(farm.ground.storage))
     collect_jobs(farm.sessions, storage)
     collect_attempts(farm.sessions, storage)
+    collect_sheets(farm.sessions, storage)
     storage.tidy(0)  # what looks left on a disk that let nothing be deleted any more: a chore of every hour
     with farm.sessions() as session:
         found = [
@@ -47,6 +49,7 @@ def problems(farm: Farm) -> list[str]:
             *_of_images(session, farm.people.jobs),
             *_of_history(session),
             *_of_outbox(session),
+            *_of_sheets(session, storage),
             *_of_files(session, farm, storage),
         ]
     return found + list(_of_logs(farm))
@@ -140,9 +143,18 @@ def _of_outbox(session: Session) -> Iterator[str]:
     yield from (f"an event is of job {job}, which is not there" for job in ends)
 
 
+def _of_sheets(session: Session, storage: Storage) -> Iterator[str]:
+    """Yield the sweeps that have ended with a picture, and have no contact sheet of this end."""
+    for job in session.scalars(select(Job).where(Job.params.has_key(SWEEP))):
+        sheet = session.get(Sheet, job.id)
+        is_there = sheet and sheet.ended_at == job.ended_at and storage.exists(sheet_key(job.id, sheet.end_id))
+        if not is_there and job.count > job.failed + job.cancelled:
+            yield f"job {job.id} ended at {job.ended_at}; its contact sheet is of {sheet and sheet.ended_at}"
+
+
 def _of_files(session: Session, farm: Farm, storage: Storage) -> Iterator[str]:
     """Yield what is missing in the storage, and what lies there though no image's committed attempt has it."""
-    expected = {MARKER}
+    expected = {MARKER, *(sheet_key(sheet.job_id, sheet.end_id) for sheet in session.scalars(select(Sheet)))}
     films = {one.id for one in farm.people.jobs if one.body["film"]}
     for image in session.scalars(select(Image).where(Image.state == ImageState.SUCCEEDED)):
         kinds = ["picture", "thumbnail", *(["film", "strip"] if image.job_id in films else [])]
