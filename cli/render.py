@@ -205,7 +205,7 @@ def _report(client: Client, job: Json, files: list[Path], *, as_json: bool) -> N
     for file in files:
         terminal.answer(str(file))
     terminal.answer(f"page  {page}")
-    terminal.answer(f"seed  {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]} to {seeds[-1]}")
+    terminal.answer(f"seed  {seeds[0]}" if len({*seeds}) == 1 else f"seeds {seeds[0]} to {seeds[-1]}")
     for image in job["images"]:
         if image["state"] != "succeeded":
             terminal.warn(f"Picture {image['index']} {image['state']}: {image['reason'] or 'no reason given'}")
