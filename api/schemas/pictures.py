@@ -56,6 +56,8 @@ class PictureFilter(BaseModel):
         try:
             day = date.fromisoformat(given) if isinstance(given, str) else given
         except ValueError:
+            if str(given).strip("+-.0123456789") == "":  # else taken for seconds since 1970
+                raise
             return given
         if not isinstance(day, date) or isinstance(day, datetime):
             return day

@@ -6,6 +6,7 @@ As in `api.use_cases.jobs` each function opens its own transactions, and anythin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 from sqlalchemy.orm import Session
@@ -26,7 +27,7 @@ from api.schemas.pictures import (
 from api.services import Services
 from api.use_cases import images
 from shared.db.sessions import transact
-from shared.errors import Conflict, FieldError, Refused
+from shared.errors import Conflict, FieldError, Refused, Unavailable
 from shared.media.storage import key
 from shared.pictures import changes, queries, reading
 from shared.pictures.changes import Marks
@@ -39,9 +40,10 @@ _TAGGING: Final = frozenset({"tag", "untag"})
 
 def page(services: Services, owner: str, asked: PicturesQuery) -> PicturePageBody:
     """Return a page of the owner's pictures."""
+    with suppress(Unavailable):  # a database that takes no changes still has the others
+        transact(services.sessions, reading.read)  # what has come since the chore's last run is found as well
 
     def found(session: Session) -> queries.PicturePage:
-        reading.read(session)  # what has come since the chore's last run is found as well
         wanted = _filter(session, owner, asked)
         return queries.page(session, owner, wanted, order=asked.order, cursor=asked.place, limit=asked.limit)
 

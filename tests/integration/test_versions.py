@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from flask import Flask
@@ -17,7 +18,7 @@ from api.use_cases import jobs
 from cli import jobs as cli_jobs
 from shared.db.sessions import transact
 from shared.errors import Unavailable
-from shared.media.storage import key, upload_key
+from shared.media.storage import Kind, key, upload_key
 from shared.messaging.events import Progress
 from shared.params.groups import Hires
 from shared.params.img2img import Img2Img
@@ -96,7 +97,7 @@ def farm(app: Flask) -> Farm:
     def rendered(job_id: int) -> None:
         claim = worker.claim()
         assert claim.job_id == job_id
-        for kind in ("picture", "thumbnail", "film", "strip"):
+        for kind in get_args(Kind):
             services.storage.put(key(job_id, claim.index, claim.attempt, kind), b"bytes")
         hand.run(transitions.finish, claim, 5)
 
@@ -105,7 +106,7 @@ def farm(app: Flask) -> Farm:
 
     services.storage.put(upload_key(SHA256), b"bytes")
     change("INSERT INTO uploads (owner, sha256, width, height, bytes) VALUES ('local', :id, 8, 8, 5)", id=SHA256)
-    ended = job(film=True, img2img=Img2Img(picture=SHA256))
+    ended = job(film=True, intermediates=True, img2img=Img2Img(picture=SHA256))
     rendered(ended)
     strange = job()
     rendered(strange)

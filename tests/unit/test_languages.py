@@ -65,6 +65,13 @@ def test_templates_and_scripts_ask_for_their_texts_in_the_readers_language():
     assert {name: found for name, found in literals.items() if found} == {}
 
 
+def test_scripts_that_ask_for_texts_import_what_answers():
+    asking = {name: source for name, source in files(API / "static", "*.js") if re.search(r"(?<![\w.])_\(", source)}
+    imported = re.compile(r"^import \{[^}]*(?<!\w)_(?!\w)[^}]*\} from|^export (const|function) _", re.MULTILINE)
+    assert asking
+    assert [name for name, source in asking.items() if not imported.search(source)] == []
+
+
 def test_literals_are_found_wherever_a_template_says_them():
     template = """<p>Two {{ words }}<img alt="Sea"><b title="{{ _("Asked") }}">{{ "One more" if x else _("No") }}</b>
     </p><code>farm up</code><input type="submit" value="Go on">{{ button("Press me", "is-quiet") }}"""
