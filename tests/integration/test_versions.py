@@ -60,6 +60,8 @@ class Farm:
 
 QUERIES = {"/": "?from=1", "/size": f"?source={SHA256}", "/choices": "?field=vae"}
 """Queries of routes that would ask for something else without one."""
+KEPT = {"start": [8, 8], "steps": [], "guidance": None, "prompt": [], "negative_prompt": [], "colours": 3}
+"""How a picture was made, as a newer version keeps it."""
 OTHERWISE = {
     "/api/v1/models/<hash:sha256>/preview.webp": 404,
     "/api/v1/jobs/<id:job_id>/sheet.png": 404,
@@ -98,7 +100,8 @@ def farm(app: Flask) -> Farm:
         claim = worker.claim()
         assert claim.job_id == job_id
         for kind in get_args(Kind):
-            services.storage.put(key(job_id, claim.index, claim.attempt, kind), b"bytes")
+            data = json.dumps(KEPT).encode() if kind == "intermediates" else b"bytes"
+            services.storage.put(key(job_id, claim.index, claim.attempt, kind), data)
         hand.run(transitions.finish, claim, 5)
 
     def change(statement: str, **values: object) -> None:
@@ -170,7 +173,7 @@ def test_what_is_looked_at_before_it_is_submitted_writes_nothing(app, farm):
 def address(rule: str, job_id: int, app: Flask) -> str:
     """Return an address of this route. A new kind of argument is to be added here."""
     arguments = {"job_id": job_id, "index": 0, "extension": "png", "upload_id": SHA256, "sha256": SHA256}
-    arguments |= {"version": "0", "name": "live.js", "filename": "live.js"}
+    arguments |= {"version": "0", "name": "live.js", "filename": "live.js", "part": "noise"}
     [known, *_] = [one for one in app.url_map.iter_rules() if one.rule == rule and "GET" in (one.methods or ())]
     adapter = app.url_map.bind("localhost")
     return adapter.build(known.endpoint, {name: arguments[name] for name in known.arguments})
