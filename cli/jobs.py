@@ -58,8 +58,8 @@ def release(client: Client, job_id: int, *, as_json: bool) -> None:
 def describe(job: Json) -> str:
     """Return what happens to a job now, in a few words."""
     running = [image for image in job["images"] if image["state"] == "running"]
-    ended = sum(image["state"] in FINAL for image in job["images"])
-    total = f"{ended} of {len(job['images'])} pictures, " if len(job["images"]) > 1 else ""
+    ended, count = sum(job["counts"].get(name, 0) for name in FINAL), sum(job["counts"].values())
+    total = f"{ended} of {count} pictures, " if count > 1 else ""
     if not running:
         ahead = job["position"]
         return f"{total}{job['state']}" + (f", {ahead} ahead" if ahead else "")

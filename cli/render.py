@@ -111,8 +111,7 @@ def joined(settings: Settings, tell: Callable[[str], None]) -> Iterator[Client]:
 
 
 def follow(client: Client, job_id: int, *, quiet: bool) -> Json:
-    """Show how far the job is until it has ended, and return it as it ended. Ctrl-C cancels it."""
-    job: Json = {}
+    """Show how far the job is until it has ended, and return it as it ended, with its images. Ctrl-C cancels it."""
     try:
         shown = nullcontext(_nothing if quiet else _lines()) if quiet or not terminal.err.is_terminal else _bar()
         with shown as show:
@@ -123,7 +122,7 @@ def follow(client: Client, job_id: int, *, quiet: bool) -> Json:
     except KeyboardInterrupt:
         _cancel(client, job_id)
         raise
-    return job
+    return client.job(job_id)
 
 
 @contextmanager

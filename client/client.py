@@ -29,6 +29,8 @@ FINAL: Final = frozenset({"succeeded", "failed", "cancelled"})
 POLL_SECONDS: Final = 0.5
 LIVE_SECONDS: Final = 0.2  # progress comes more often than anybody can read
 MOST_FILES: Final = 1000  # on a page of model files
+MOST_IMAGES: Final = 1000  # on a page of a job's images
+_SHOWN: Final = 8  # running images of a job that is watched
 PATIENCE_SECONDS: Final = 30.0  # an API that was killed is back by then
 _OFTEN: Final = frozenset({"progress", "preview"})  # events that come several times a second
 _UPLOAD_SECONDS: Final = 300.0  # a large file over a slow line
@@ -93,8 +95,18 @@ class Client:
         return self._json("GET", f"{API}/jobs", params={"state": states, "limit": limit})
 
     def job(self, job_id: int) -> Json:
-        """Return a job with its images and how far they are."""
-        return self._json("GET", f"{API}/jobs/{job_id}")
+        """Return a job with all its images and how far they are."""
+        job = self._json("GET", f"{API}/jobs/{job_id}", params={"limit": MOST_IMAGES})
+        while job.get("next") is not None:  # an API of an older version has no pages
+            page = self.images(job_id, cursor=job["next"])
+            job["images"] += page["images"]
+            job["next"] = page["next"]
+        return job
+
+    def images(self, job_id: int, cursor: int | None = None, limit: int = MOST_IMAGES) -> Json:
+        """Return a page of a job's images, those after `cursor`, and the cursor of the next page."""
+        wanted = {"limit": limit} | ({} if cursor is None else {"cursor": cursor})
+        return self._json("GET", f"{API}/jobs/{job_id}/images", params=wanted)
 
     def cancel(self, job_id: int, index: int | None = None) -> Json:
         """Cancel a job, or one image of it."""
@@ -192,12 +204,12 @@ class Client:
         return f"{self.url}{job['links']['page']}"
 
     def watch(self, job_id: int) -> Iterator[Json]:
-        """Yield the job now and after each change, until it has ended.
+        """Yield the job now and after each change, with its running images alone, until it has ended.
 
         The event stream says when to look; without one (too many listeners, Redis away) the clock does. An API that
         dies meanwhile is waited for.
         """
-        job = self.job(job_id)
+        job = self._glance(job_id)
         yield job
         while job["state"] not in FINAL:
             for _ in self._changes(job["links"]["events"]):
@@ -215,11 +227,15 @@ class Client:
         time.sleep(POLL_SECONDS)
         yield
 
+    def _glance(self, job_id: int) -> Json:
+        """Return a job with a few of its running images: what is asked for again and again."""
+        return self._json("GET", f"{API}/jobs/{job_id}", params={"state": "running", "limit": _SHOWN})
+
     def _patiently(self, job_id: int) -> Json:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                return self.job(job_id)
+                return self._glance(job_id)
             except (NotRunning, Unavailable):
                 if time.monotonic() > deadline:
                     raise

@@ -10,11 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.routing import BaseConverter
 
 from api.schemas.jobs import DisplayState
+from shared.db.states import ImageState
 from shared.errors import FieldError, Refused
 from shared.models.architectures import ARCHITECTURES
 from shared.models.inspection import Prediction
 from shared.models.kinds import KINDS
 from shared.params.controlnet import MOST_UNITS
+from shared.queue.queries import MOST_IMAGES, Span
 from shared.wording import choices
 
 MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint
@@ -89,6 +91,22 @@ class JobsQuery(BaseModel):
     state: list[DisplayState] = Field(default=[], description="Only jobs in these states.")
     cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="Value of `next` in the page before.")
     limit: int = Field(default=50, ge=1, le=200, description="Jobs on a page.")
+
+
+class ImagesQuery(BaseModel):
+    """Which images of a job to bring."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: list[DisplayState] = Field(default=[], description="Only images in these states.")
+    cursor: int | None = Field(default=None, ge=0, le=MAX_ID, description="Value of `next` in the answer before.")
+    limit: int = Field(default=100, ge=1, le=MOST_IMAGES, description="The most images that the answer holds.")
+
+    @property
+    def span(self) -> Span:
+        """The images that are asked for."""
+        after = -1 if self.cursor is None else self.cursor
+        return Span(after, self.limit, tuple(ImageState(state) for state in self.state))
 
 
 class CheckpointsQuery(BaseModel):

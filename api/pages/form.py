@@ -33,6 +33,7 @@ from shared.models.catalogue import Catalogue
 from shared.models.kinds import Kind
 from shared.params.paths import field_name
 from shared.params.table import parameters
+from shared.queue.queries import Span
 
 STRIPS: Final = 12
 FILES: Final = {"img2img.file": PICTURE, "img2img.mask.file": MASK}
@@ -58,8 +59,8 @@ def new() -> str:
     job_id, image, example = number("from"), number("image", least=0), number("try")
     if job_id is None:
         return _page(prefill.of_example(example) if example else prefill.fresh())
-    job = jobs.job(services(), auth.owner(), job_id)
-    if image is None or image >= len(job.images):
+    job = jobs.job(services(), auth.owner(), job_id, Span(-1 if image is None else image - 1, limit=1))
+    if image is None or not job.images:
         return _page(prefill.of_job(job))
     if part := prefill.used(job, image, request.args.get("use", "")):
         return _page(part)

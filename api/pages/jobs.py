@@ -14,7 +14,7 @@ from api.languages import Lazy, _, lazy, ngettext
 from api.pages.login import inside
 from api.pages.parameter_table import followed, parameter_table
 from api.pages.query_args import number
-from api.schemas.jobs import ChangeBody, DisplayState
+from api.schemas.jobs import ChangeBody, DisplayState, ImageBody
 from api.security import auth
 from api.sentences import said
 from api.services import services
@@ -22,6 +22,7 @@ from api.use_cases import enlarge, sheets
 from api.use_cases import jobs as use_cases
 from shared.errors import Conflict, Refused
 from shared.infotext import writer
+from shared.queue.queries import MOST_IMAGES, NO_IMAGES, Span
 from shared.sheets.arrangement import arranged
 from shared.version import version
 
@@ -59,17 +60,17 @@ def jobs() -> str:
 @blueprint.get("/<id:job_id>")
 def job(job_id: int) -> str:
     """Show a job: how far it is, its pictures, its parameters."""
-    body = use_cases.job(services(), auth.owner(), job_id)
-    sheet = (
-        arranged(body.spec.axes)
-        if body.axes and len(body.images) == prod(len(axis.values) for axis in body.axes)
-        else None
-    )
+    page = number("page") or 1
+    body = use_cases.job(services(), auth.owner(), job_id, _of_page(page))
+    pages = Pages(min(page, total := max(1, -(-body.count // IMAGES_OF_A_PAGE))), total)
+    if page > total:
+        body = use_cases.job(services(), auth.owner(), job_id, _of_page(total))
+    sheet = None
+    if body.axes and MOST_IMAGES >= body.count == prod(len(axis.values) for axis in body.axes):
+        sheet = arranged(body.spec.axes)
+        body = use_cases.job(services(), auth.owner(), job_id, Span(limit=MOST_IMAGES))
     opened = next((image for image in body.images if image.index == number("image", least=0)), None) if sheet else None
-    total = max(1, -(-len(body.images) // IMAGES_OF_A_PAGE))
-    pages = Pages(min(number("page") or 1, total), total)
-    first = (pages.number - 1) * IMAGES_OF_A_PAGE
-    images = [opened] if opened else body.images[first : first + IMAGES_OF_A_PAGE]
+    images = [opened] if opened else body.images
     first_image = body.spec.image(images[0].index)
     if first_image.upscale:
         text = first_image.upscale.pictures[0].parameters
@@ -79,8 +80,10 @@ def job(job_id: int) -> str:
     return render_template(
         "job.html",
         job=body,
-        images=images,
+        images=_changed_ones(images),
         pages=pages,
+        page_size=IMAGES_OF_A_PAGE,
+        more=min(IMAGES_OF_A_PAGE, body.count - pages.number * IMAGES_OF_A_PAGE),
         table=table,
         followed=followed(body.params),
         text=text,
@@ -91,6 +94,20 @@ def job(job_id: int) -> str:
         opened=opened,
         opened_table=parameter_table(body.spec.image(opened.index)) if opened else [],
     )
+
+
+def _of_page(page: int) -> Span:
+    """Return the images of a page, counted from 1."""
+    return Span((page - 1) * IMAGES_OF_A_PAGE - 1, IMAGES_OF_A_PAGE)
+
+
+def _changed_ones(images: list[ImageBody]) -> list[ImageBody]:
+    """Return the images that a page asks for which shows the others already: `?images=3,5`; without that, all."""
+    asked = request.args.get("images")
+    if asked is None:
+        return images
+    wanted = {*asked.split(",")}
+    return [image for image in images if str(image.index) in wanted]
 
 
 @blueprint.post("/<id:job_id>/images/<id:index>/upscale")
@@ -150,7 +167,7 @@ def release(job_id: int) -> AnyResponse:
 @blueprint.get("/<id:job_id>/delete")
 def ask_delete(job_id: int) -> str:
     """Ask before what cannot be undone."""
-    body = use_cases.job(services(), auth.owner(), job_id)
+    body = use_cases.job(services(), auth.owner(), job_id, NO_IMAGES)
     return render_template("delete.html", job=body, pictures=body.counts["succeeded"])
 
 

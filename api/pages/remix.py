@@ -14,6 +14,7 @@ from api.security import auth
 from api.services import services
 from api.use_cases import jobs
 from shared.errors import NotFound, NotLooked, Refused
+from shared.queue.queries import Span
 
 _RANDOM: Final = "-1"
 WAYS: Final = {
@@ -28,8 +29,9 @@ blueprint = Blueprint("remix", __name__)
 @blueprint.post("/jobs/<id:job_id>/images/<id:index>/remix")
 def remix(job_id: int, index: int) -> AnyResponse:
     """Submit a job like one image, changed in the way `as`, and go to it, or back to the page that asked (`back`)."""
-    job, way = jobs.job(services(), auth.owner(), job_id), request.args.get("as", "")
-    if index >= len(job.images) or job.params.upscale or way not in WAYS:
+    job = jobs.job(services(), auth.owner(), job_id, Span(index - 1, limit=1))
+    way = request.args.get("as", "")
+    if not job.images or job.params.upscale or way not in WAYS:
         raise NotFound("There is no such picture, or nothing of this kind to make of it.")
     given = typed(job.spec.image(index).model_dump())
     for name, text in WAYS[way].items():
@@ -47,7 +49,7 @@ def remix(job_id: int, index: int) -> AnyResponse:
 
 def queued(job: JobBody) -> str:
     """Return what tells a person that a job was submitted from this page."""
-    number = len(job.images)
+    number = job.count
     return ngettext(
         "%(num)s picture queued as job %(job)s.", "%(num)s pictures queued as job %(job)s.", number, job=job.id
     )

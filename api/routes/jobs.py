@@ -8,9 +8,9 @@ from flask import Response, request
 
 from api.http.body import read_json
 from api.http.openapi import BODY, CONFLICT, LOOK, NOT_FOUND, SUBMIT, UNCHANGED, answers, section
-from api.http.parameters import ImagePath, JobPath, JobsQuery, idempotency_key, wait_seconds
+from api.http.parameters import ImagePath, ImagesQuery, JobPath, JobsQuery, idempotency_key, wait_seconds
 from api.http.responses import reply
-from api.schemas.jobs import API, ChangeBody, JobBody, JobPageBody
+from api.schemas.jobs import API, ChangeBody, ImagePageBody, JobBody, JobPageBody
 from api.security import auth
 from api.services import services
 from api.use_cases import jobs as use_cases
@@ -45,16 +45,22 @@ def jobs(query: JobsQuery) -> Response:
 
 
 @blueprint.get("/<id:job_id>", responses=answers(JobBody, 200) | UNCHANGED | NOT_FOUND, openapi_extensions=LOOK)
-def job(path: JobPath) -> Response:
-    """Get a job: its state, its images and their progress.
+def job(path: JobPath, query: ImagesQuery) -> Response:
+    """Get a job: its state, its first images and their progress.
 
     The answer has an ETag. Send it as If-None-Match: the answer is 304 if nothing has changed.
     """
-    answer = reply(use_cases.job(services(), auth.owner(), path.job_id))
+    answer = reply(use_cases.job(services(), auth.owner(), path.job_id, query.span))
     answer.headers["Cache-Control"] = "private, no-cache"
     answer.set_etag(sha256(answer.get_data()).hexdigest()[:32], weak=True)
     answer.make_conditional(request)
     return answer
+
+
+@blueprint.get("/<id:job_id>/images", responses=answers(ImagePageBody, 200) | NOT_FOUND)
+def images(path: JobPath, query: ImagesQuery) -> Response:
+    """List the images of a job, a page at a time."""
+    return reply(use_cases.images(services(), auth.owner(), path.job_id, query.span))
 
 
 @blueprint.delete("/<id:job_id>", responses={204: None} | NOT_FOUND | CONFLICT)

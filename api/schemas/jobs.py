@@ -268,7 +268,10 @@ class JobBody(BaseModel):
     urgent: bool = Field(description="Starts before everything that is not urgent, whoever owns it.")
     position: int | None = Field(description="Queued images that start before its first queued one.")
     waiting: WaitingBody | None = Field(description="Why its first waiting image waits; only in answers about one job.")
-    images: list[ImageBody] = Field(description="By index; in a list of jobs only the first ones.")
+    images: list[ImageBody] = Field(
+        description="By index: the first 100, or those that were asked for; in a list of jobs the first 8."
+    )
+    next: int | None = Field(description="Value of `cursor` for the images after these; null if there are none.")
     notes: list[str] = Field(
         default=[], description="Choices that the farm made; only in the answer to its submission."
     )
@@ -279,6 +282,11 @@ class JobBody(BaseModel):
     def is_final(self) -> bool:
         """True when every image has ended."""
         return self.state in FINAL
+
+    @property
+    def count(self) -> int:
+        """The number of all its images."""
+        return sum(self.counts.values())
 
     @property
     def spec(self) -> JobSpec:
@@ -310,6 +318,7 @@ class JobBody(BaseModel):
             position=job.position,
             waiting=WaitingBody.from_waiting(waiting) if waiting else None,
             images=images,
+            next=job.next,
             notes=list(notes),
             timings=_timings(job),
             links=JobLinks.from_job(job.id, job.params),
@@ -322,12 +331,13 @@ def _progress(job: JobView, images: list[ImageBody]) -> float:
     """Return the share of the job that is done; of images that are not shown only ended ones count."""
     ended = sum(job.counts[state] for state in FINAL)
     running = sum(image.progress for image in images if image.state == ImageState.RUNNING.value)
-    return round((ended + running) / max(1, sum(job.counts.values())), 4)
+    return round((ended + running) / max(1, job.count), 4)
 
 
 def _timings(job: JobView) -> Timings:
-    started = min((image.started_at for image in job.images if image.started_at), default=None)
-    return Timings(waited_seconds=_seconds(job.created_at, started), render_seconds=_seconds(started, job.ended_at))
+    return Timings(
+        waited_seconds=_seconds(job.created_at, job.started_at), render_seconds=_seconds(job.started_at, job.ended_at)
+    )
 
 
 def _seconds(start: datetime | None, end: datetime | None) -> float | None:
@@ -346,6 +356,13 @@ def _image_links(job: JobView, image: ImageView, params: RenderParams) -> ImageL
         strip=f"{here}/strip.webp" if filmed else None,
         intermediates=f"{here}/intermediates.json" if done and params.intermediates else None,
     )
+
+
+class ImagePageBody(BaseModel):
+    """A page of a job's images, by index."""
+
+    images: list[ImageBody]
+    next: int | None = Field(description="Value of `cursor` for the next page; null on the last one.")
 
 
 class JobPageBody(BaseModel):

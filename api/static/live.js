@@ -1,5 +1,6 @@
 // Keeps a page as the server would draw it now. Events of a job move its bars; anything else that changes is fetched
 // as the page itself and swapped in, part by part (`data-part`), so that each thing is drawn by one template only.
+// Of a job's images only those that events name are fetched: there may be a thousand.
 // Without events (none on this page, too many streams, a proxy in between) the page is fetched every `data-poll` ms.
 // The studio shows many jobs: what happens to them is fetched as a page of their strips alone (`data-strips`).
 
@@ -22,6 +23,8 @@ const drawn = new Map(parts(document).map((part) => [part.dataset.part, part.out
 const asked = new Map(); // preview -> when it was asked for
 const tags = new Map(); // page -> what was drawn of it last
 const wanted = new Set(); // pages to fetch
+const changed = new Set(); // images of this page's job that are to be drawn anew
+const SOME = "some"; // stands for a page of these alone
 const streams = new Map(); // address of a stream -> what is heard from it
 const seen = new Map(); // the same -> when its job was first seen under way, and how far it was
 const { title } = document;
@@ -53,20 +56,37 @@ async function refresh(page = strips()) {
   busy = false;
 }
 
+// The address of a job's head and of the images that have changed: there may be a thousand of others.
+function withOnly(images) {
+  const page = new URL(address(), location.href);
+  page.searchParams.set("images", images.join(","));
+  return page;
+}
+
+function redraw(index) {
+  if (main.dataset.strips) return refresh();
+  changed.add(index);
+  return refresh(SOME);
+}
+
 async function look(page) {
+  const some = page === SOME ? [...changed] : [];
+  for (const one of some) changed.delete(one);
   try {
     const headers = { Accept: "text/html", "X-Live": "1" };
     if (tags.get(page)) headers["If-None-Match"] = tags.get(page);
-    const answer = await fetch(page, { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+    const answer = await fetch(page === SOME ? withOnly(some) : page, { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
     if (answer.status >= 500) throw new Error(answer.statusText);
     failures = 0;
     if (answer.status === 304) return sayOfConnection(""); // nothing has changed since it was last drawn
     if (!answer.ok || answer.redirected) return sayOfConnection(_("This page has changed: load it again."));
-    draw(parsed(await answer.text()), page);
-    tags.set(page, wanted.has(page) ? "" : answer.headers.get("ETag")); // what a press put off is drawn next time
+    draw(parsed(await answer.text()), page === SOME ? address() : page);
+    if (page === SOME) tags.clear(); // the whole page is another now than when it was drawn last
+    else tags.set(page, wanted.has(page) ? "" : answer.headers.get("ETag")); // what a press put off is drawn next time
     sayOfConnection("");
   } catch {
     failures += 1; // the next event or poll tries again
+    for (const one of some) changed.add(one);
     if (failures >= LOST) sayOfConnection(_("Connection lost, trying again."));
   }
   return undefined;
@@ -167,9 +187,9 @@ function onProgress(job, event) {
   const card = job?.querySelector(`[data-index="${index}"]`);
   if (!card) return undefined;
   const bar = card.querySelector("progress");
-  if (!bar || card.dataset.attempt !== String(attempt) || card.dataset.phase !== phase) return refresh();
+  if (!bar || card.dataset.attempt !== String(attempt) || card.dataset.phase !== phase) return redraw(index);
   move(job, bar, steps ? step / steps : 0);
-  if (phase === "steps" && step === steps) return refresh(); // no more steps to count
+  if (phase === "steps" && step === steps) return redraw(index); // no more steps to count
   if (phase === "steps") tellStep(job, card, _("step %(step)s of %(steps)s", { step, steps }));
   return undefined;
 }
@@ -209,7 +229,8 @@ function listen(stream) {
   source.onerror = () => { heard.isOn = false; };
   source.addEventListener("progress", (event) => onProgress(jobOf(stream), event));
   source.addEventListener("preview", (event) => onPreview(jobOf(stream), event));
-  for (const kind of ["image", "job"]) source.addEventListener(kind, () => refresh());
+  source.addEventListener("image", (event) => redraw(JSON.parse(event.data).index));
+  source.addEventListener("job", () => refresh());
   for (const kind of ["progress", "image", "job"]) source.addEventListener(kind, () => { heard.at = performance.now(); });
   source.addEventListener("end", () => { source.close(); heard.isOn = false; refresh(); });
   return heard;

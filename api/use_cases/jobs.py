@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session
 
-from api.schemas.jobs import ChangeBody, DisplayState, JobBody, JobPageBody, Live
+from api.schemas.jobs import ChangeBody, DisplayState, ImagePageBody, JobBody, JobPageBody, Live
 from api.services import Services
 from shared.admission import backlog
 from shared.admission.admit import admit, prepare
@@ -30,6 +30,7 @@ from shared.messaging.events import JobChanged
 from shared.models.catalogue import Catalogue
 from shared.prompts.styles import load
 from shared.queue import holds, queries, transitions
+from shared.queue.queries import Span
 from shared.queue.submit import Admission, repeated
 from shared.queue.submit import submit as record
 
@@ -87,11 +88,18 @@ def problems(services: Services, owner: str, given: object) -> tuple[FieldError,
     return ()
 
 
-def job(services: Services, owner: str, job_id: int) -> JobBody:
-    """Return a job with the latest progress of its images, and why it waits. Raises NotFound."""
-    view = transact(services.sessions, lambda session: queries.job(session, job_id, owner))
+def job(services: Services, owner: str, job_id: int, span: Span = Span()) -> JobBody:  # noqa: B008 - frozen
+    """Return a job with some of its images, their latest progress, and why it waits. Raises NotFound."""
+    view = transact(services.sessions, lambda session: queries.job(session, job_id, owner, span))
     waits = view.counts[ImageState.QUEUED] or view.counts[ImageState.HELD]
     return JobBody.from_view(view, _live(services, view), services.explainer.explain(job_id) if waits else None)
+
+
+def images(services: Services, owner: str, job_id: int, span: Span) -> ImagePageBody:
+    """Return some of a job's images with their latest progress. Raises NotFound."""
+    view = transact(services.sessions, lambda session: queries.job(session, job_id, owner, span))
+    body = JobBody.from_view(view, _live(services, view))
+    return ImagePageBody(images=body.images, next=body.next)
 
 
 def state(services: Services, owner: str, job_id: int) -> ImageState:

@@ -22,6 +22,7 @@ from shared.db.states import FINAL
 from shared.db.tables import Job, Sheet
 from shared.errors import NotFound
 from shared.media.storage import sheet_key
+from shared.queue.queries import MOST_IMAGES, Span
 from shared.sheets.values import shared_values
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -50,7 +51,7 @@ def latest(services: Services, job: JobBody) -> int | None:
 
 def table(services: Services, owner: str, job_id: int) -> SheetBody:
     """Return all images of a job with their titles and what they share. Raises NotFound."""
-    job = jobs.job(services, owner, job_id)
+    job = jobs.job(services, owner, job_id, Span(limit=MOST_IMAGES))
     indexes = [] if job.params.upscale else [image.index for image in job.images]
     return SheetBody.from_job(job, dict(shared_values(job.spec, indexes)))
 

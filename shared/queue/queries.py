@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, exists, func, not_, or_, select, text
 from sqlalchemy.orm import Session
@@ -20,8 +20,23 @@ from shared.params.job_spec import Axis, JobSpec
 from shared.params.render import RenderParams
 from shared.queue.workers import ResidentModel, resident_models
 
-SHOWN = 8  # images of each job on a page of jobs
+SHOWN: Final = 8  # images of each job on a page of jobs
+_LAST_INDEX: Final = 2**53  # no job has as many images, and a database can still count on from it
+_WAITS: Final = frozenset({ImageState.HELD, ImageState.QUEUED})
+MOST_IMAGES: Final = 1000  # of a job that one answer holds
 FARTHEST = 1000  # positions are counted up to here
+
+
+@dataclass(frozen=True)
+class Span:
+    """Which images of a job come with it: the first `limit` after the index `after`; in any of `states`, if given."""
+
+    after: int = -1
+    limit: int = 100
+    states: tuple[ImageState, ...] = ()
+
+
+NO_IMAGES: Final = Span(limit=0)
 
 
 @dataclass(frozen=True)
@@ -58,7 +73,9 @@ class JobView:
     created_at: datetime
     ended_at: datetime | None
     counts: dict[ImageState, int]  # of all its images, every state that this version knows and those it met
-    images: tuple[ImageView, ...]  # by index; on a page of jobs the first `SHOWN`
+    started_at: datetime | None  # of the first image that has started
+    images: tuple[ImageView, ...]  # by index, those of a `Span`; on a page of jobs the first `SHOWN`
+    next: int | None  # `Span.after` for the images after these; None: there are none
     position: int | None  # images of its owner that stand before its first queued one; at most `FARTHEST`
     pool: str
     priority: int
@@ -66,6 +83,11 @@ class JobView:
     expires_at: datetime | None  # images that have not started by then are cancelled
     unknown: Mapping[str, Any] = field(default_factory=dict)  # parameters of a newer version, by dotted name
     hashes: Mapping[str, str] = field(default_factory=dict)  # ModelSet.hashes
+
+    @property
+    def count(self) -> int:
+        """The number of all its images."""
+        return sum(self.counts.values())
 
     @property
     def params(self) -> RenderParams:
@@ -120,10 +142,10 @@ class WorkerView:
     trouble: str | None = None  # what is wrong with it or its card, for people
 
 
-def job(session: Session, job_id: int, owner: str | None = None) -> JobView:
-    """Return a job with all its images. Raises NotFound, also for a job of another owner; None: of any owner."""
+def job(session: Session, job_id: int, owner: str | None = None, span: Span = Span()) -> JobView:
+    """Return a job with some of its images. Raises NotFound, also for a job of another owner; None: of any owner."""
     row = session.get(Job, job_id)
-    seen = _views(session, [row], shown=row.count) if row and owner in {None, row.owner} else []
+    seen = _views(session, [row], span) if row and owner in {None, row.owner} else []
     if not seen:
         raise NotFound(f"There is no job {job_id}.")
     return seen[0]
@@ -185,7 +207,7 @@ def jobs(
         query = query.where(or_(*(_is_in(ImageState(state)) for state in states)))
     rows = session.scalars(query).all()
     page = rows[:limit]
-    return Page(tuple(_views(session, page, shown=SHOWN)), page[-1].id if len(rows) > limit else None)
+    return Page(tuple(_views(session, page, Span(limit=SHOWN))), page[-1].id if len(rows) > limit else None)
 
 
 def _is_in(state: ImageState) -> ColumnElement[bool]:
@@ -205,32 +227,67 @@ def _has(state: ImageState) -> ColumnElement[bool]:
     return exists().where(Image.job_id == Job.id, Image.state == state)
 
 
+def _views(session: Session, rows: Sequence[Job], span: Span) -> list[JobView]:
+    """Return the views of jobs, except of those deleted since `rows` were read, which have no images.
+
+    A span with states is of one job.
+    """
+    ids = [row.id for row in rows]
+    counted = _count(session, ids)
+    images_of = _images_of(session, ids, span)
+    ahead = positions(session, ids)
+    return [
+        _view(row, counted[row.id], images_of[row.id], span, ahead.get(row.id)) for row in rows if row.id in counted
+    ]
+
+
+class _Counted(NamedTuple):
+    """All images of a job."""
+
+    by_state: dict[ImageState, int]
+    started_at: datetime | None  # of the first that has started
+
+
+def _count(session: Session, job_ids: Sequence[int]) -> dict[int, _Counted]:
+    """Count the images of jobs; those without any are left out."""
+    query = select(Image.job_id, Image.state, func.count(), func.min(Image.started_at)).where(Image.job_id.in_(job_ids))
+    found: dict[int, _Counted] = {}
+    for job_id, name, images, first in session.execute(query.group_by(Image.job_id, Image.state)):
+        by_state, started_at = found.get(job_id, _Counted(dict.fromkeys(ImageState, 0), None))
+        state = ImageState(name)
+        if first is not None and state not in _WAITS:
+            started_at = min(first, started_at or first)
+        found[job_id] = _Counted(by_state | {state: by_state.get(state, 0) + images}, started_at)
+    return found
+
+
 _Shown = tuple[Image, datetime | None]  # and when its picture was deleted
 
 
-def _views(session: Session, rows: Sequence[Job], shown: int) -> list[JobView]:
-    """Return the views of jobs, except of those deleted since `rows` were read, which have no images."""
-    ids = [row.id for row in rows]
-    counts: dict[int, dict[ImageState, int]] = defaultdict(lambda: dict.fromkeys(ImageState, 0))
-    counted = select(Image.job_id, Image.state, func.count()).where(Image.job_id.in_(ids))
-    for job_id, state, images in session.execute(counted.group_by(Image.job_id, Image.state)):
-        of_job, known = counts[job_id], ImageState(state)
-        of_job[known] = of_job.get(known, 0) + images
-    images_of: dict[int, list[_Shown]] = defaultdict(list)
-    first = (
+def _images_of(session: Session, job_ids: Sequence[int], span: Span) -> dict[int, list[_Shown]]:
+    """Return the images of a span by their jobs, and one more where there is one."""
+    found: dict[int, list[_Shown]] = defaultdict(list)
+    if not span.limit:
+        return found
+    after = min(span.after, _LAST_INDEX)
+    query = (
         select(Image, Picture.deleted_at)
         .outerjoin(Picture, and_(Picture.image_id == Image.id, Picture.deleted_at.is_not(None)))
-        .where(Image.job_id.in_(ids), Image.index < shown)
+        .where(Image.job_id.in_(job_ids), Image.index > after)
         .order_by(Image.job_id, Image.index)
     )
-    for image, deleted_at in session.execute(first):
-        images_of[image.job_id].append((image, deleted_at))
-    ahead = positions(session, ids)
-    return [_view(row, counts[row.id], images_of[row.id], ahead.get(row.id)) for row in rows if images_of[row.id]]
+    if span.states:
+        query = query.where(Image.state.in_(span.states)).limit(span.limit + 1)
+    else:
+        query = query.where(Image.index <= after + span.limit + 1)
+    for image, deleted_at in session.execute(query):
+        found[image.job_id].append((image, deleted_at))
+    return found
 
 
-def _view(row: Job, counts: dict[ImageState, int], images: Sequence[_Shown], position: int | None) -> JobView:
-    spec, unknown = stored.spec(row.params, {image.index: image.changes for image, _ in images})
+def _view(row: Job, counted: _Counted, images: Sequence[_Shown], span: Span, position: int | None) -> JobView:
+    counts, shown = counted.by_state, images[: span.limit]
+    spec, unknown = stored.spec(row.params, {image.index: image.changes for image, _ in shown})
     return JobView(
         id=row.id,
         owner=row.owner,
@@ -240,7 +297,9 @@ def _view(row: Job, counts: dict[ImageState, int], images: Sequence[_Shown], pos
         created_at=row.created_at,
         ended_at=row.ended_at,
         counts=counts,
-        images=tuple(_image_view(image, row, spec, deleted_at) for image, deleted_at in images),
+        started_at=counted.started_at,
+        images=tuple(_image_view(image, row, spec, deleted_at) for image, deleted_at in shown),
+        next=shown[-1][0].index if len(images) > len(shown) else None,
         position=position,
         pool=row.pool,
         priority=row.priority,
@@ -259,7 +318,7 @@ def _displayed(state: JobState, counts: Mapping[ImageState, int]) -> ImageState:
 
 def _image_view(image: Image, job: Job, spec: JobSpec, deleted_at: datetime | None) -> ImageView:
     state = ImageState(image.state)
-    waits = state in {ImageState.HELD, ImageState.QUEUED}
+    waits = state in _WAITS
     strange = f"a newer version of the farm says that it is {image.state}" if state == UNKNOWN else None
     return ImageView(
         id=image.id,

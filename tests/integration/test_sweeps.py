@@ -111,8 +111,8 @@ def test_a_plain_job_has_no_axes(client, sessions):
 
 
 def test_the_page_heads_each_picture_with_its_titles(client, rendered):
-    page = look(client, f"/jobs/{rendered}")
-    assert "Checkpoint: ink [dddddddddd] Width: 128 Sampler: Heun" in page.text
+    page = look(client, f"/jobs/{rendered}?image=6")
+    assert "Checkpoint: ink [dddddddddd] Width: 128 Sampler: Euler a" in page.text
     assert "Varies" in page.text
     assert len(page.all("a", href=f"/?from={rendered}&image=6")) == 1
     assert "Checkpoint × Width × Sampler" in look(client, "/jobs").text

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,7 +33,15 @@ ROOT = Path(__file__).parents[2]
 
 
 def job(*images: dict[str, Any], state: str = "running", position: int | None = None) -> dict[str, Any]:
-    return {"id": 17, "state": state, "position": position, "images": list(images), "links": {"page": "/jobs/17"}}
+    counts = Counter(one["state"] for one in images)
+    return {
+        "id": 17,
+        "state": state,
+        "position": position,
+        "counts": counts,
+        "images": list(images),
+        "links": {"page": "/jobs/17"},
+    }
 
 
 def image(state: str = "running", step: int = 0, phase: str = "", index: int = 0) -> dict[str, Any]:
