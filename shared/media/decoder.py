@@ -61,7 +61,8 @@ class Question:
     box: tuple[int, int] = (THUMBNAIL, THUMBNAIL)  # width and height
 
     def packed(self) -> bytes:
-        return joined({"wish": self.wish, "most_pixels": self.most_pixels, "box": self.box}, self.data)
+        box = {"box": self.box} if self.wish == "fitted" else {}
+        return joined({"wish": self.wish, "most_pixels": self.most_pixels} | box, self.data)
 
     @classmethod
     def unpacked(cls, packed: bytes) -> Question:

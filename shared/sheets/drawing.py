@@ -17,7 +17,7 @@ from shared.sheets.lettering import Letters
 from shared.sheets.png import PngWriter
 
 MAX_SIDE: Final = 16_000
-MAX_PIXELS: Final = 40_000_000
+MAX_PIXELS: Final = 32_000_000
 MAX_CELL: Final = 1024
 """Pixels of the longer side of a cell: a strip is never larger than 16,000 by this."""
 
@@ -101,7 +101,7 @@ def draw(
 ) -> Sheet:
     """Return the sheet of cells whose pictures are at most `largest` wide and high; `texts` are stored in the file.
 
-    All pictures are scaled alike, as far as is needed for sides of 16,000 pixels and 40 megapixels. Raises ValueError
+    All pictures are scaled alike, as far as is needed for sides of 16,000 pixels and 32 megapixels. Raises ValueError
     for more cells than such a sheet can have.
     """
     strips, width = _fitting(arrangement, words, largest, draw_cell)

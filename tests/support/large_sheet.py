@@ -33,13 +33,14 @@ def pixels(kind: str, index: int) -> np.ndarray:
 
 
 def store(storage: Storage, kind: str) -> None:
-    """Store the pictures and thumbnails of a job 1, as workers do."""
+    """Store the thumbnails of a job 1, as workers do: so many cells are too small for anything larger."""
+    thumbnails = []
+    for index in range(50):
+        out = BytesIO()
+        Image.fromarray(pixels(kind, index)).resize((256, 256)).save(out, "WEBP")
+        thumbnails.append(out.getvalue())
     for index in range(ROWS * COLUMNS):
-        picture = Image.fromarray(pixels(kind, index % 50))
-        for what, form, side in (("picture", "PNG", SIDE), ("thumbnail", "WEBP", 256)):
-            out = BytesIO()
-            picture.resize((side, side)).save(out, form)
-            storage.put(key(1, index, 1, what), out.getvalue())
+        storage.put(key(1, index, 1, "thumbnail"), thumbnails[index % len(thumbnails)])
 
 
 def job() -> JobView:
