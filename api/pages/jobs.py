@@ -113,7 +113,7 @@ def _changed_ones(images: list[ImageBody]) -> list[ImageBody]:
 @blueprint.post("/<id:job_id>/images/<id:index>/upscale")
 def upscale(job_id: int, index: int) -> AnyResponse:
     """Enlarge one image, and show the job that does."""
-    scale, upscaler = request.form.get("scale", ""), request.form.get("upscaler", "")
+    scale, upscaler = request.form.get("scale", ""), request.form.get("upscaler") or enlarge.names(services())[0]
     try:
         factor = float(scale) if scale.isdecimal() else 2.0
         how: dict[str, object] = {"scale": factor, "upscaler": upscaler}

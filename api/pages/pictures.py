@@ -19,7 +19,7 @@ from api.pages.jobs import IMAGES_OF_A_PAGE
 from api.pages.login import inside
 from api.pages.parameter_table import parameter_table
 from api.routes.pictures import zip_file
-from api.schemas.pictures import PictureAction, PictureBody, PictureChoice, PictureFilter, PicturesQuery
+from api.schemas.pictures import PictureAction, PictureBody, PictureChoice, PictureFilter, PicturesQuery, picture_id
 from api.security import auth
 from api.services import services
 from api.use_cases import jobs, pictures
@@ -182,8 +182,11 @@ def _tag_for(action: str) -> str:
 
 def _again() -> AnyResponse:
     """Submit the chosen pictures again, each with a new seed."""
-    ids = [PictureId(*map(int, one.split("."))) for one in PictureChoice.model_validate(_chosen()).ids or ()]
-    again = [one for one in pictures.several(services(), auth.owner(), ids[:MOST_AGAIN]) if not one.params.upscale]
+    ids = [picture_id(one) for one in PictureChoice.model_validate(_chosen()).ids or ()]
+    if not 0 < len(ids) <= MOST_AGAIN:
+        flash(_("Choose at most %(most)s pictures to render again.", most=MOST_AGAIN))
+        return redirect(inside(request.form.get("back", "/pictures")), 303)
+    again = [one for one in pictures.several(services(), auth.owner(), ids) if not one.params.upscale]
     for one in again:
         given = one.params.model_dump(mode="json", exclude_defaults=True) | {"seed": RANDOM_SEED}
         jobs.submit(services(), auth.owner(), given)

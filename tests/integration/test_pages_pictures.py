@@ -129,6 +129,8 @@ def test_pictures_are_rendered_again_with_new_seeds(client, make, app):
     [again, _] = client.get("/api/v1/jobs?limit=2").get_json()["jobs"]
     assert (again["params"]["prompt"], again["id"] > job.id) == ("twice", True)
     assert again["params"]["seed"] != 5
+    refused = press(client, "again", words="twice", all="1")
+    assert "Choose at most 20 pictures" in look(client, refused.location).text
 
 
 def test_compared_pictures_tell_only_what_differs(client, make):
