@@ -14,7 +14,7 @@ from api.http.body import read_file
 from api.http.parameters import idempotency_key
 from api.http.problems import RETRY_AFTER_SECONDS
 from api.languages import _, lazy
-from api.pages import adapters, prefill, remix, special, status_line, widgets
+from api.pages import adapters, prefill, remix, special, status_line, vary, widgets
 from api.pages.choices import KINDS_OFFERED, Option, missing, offers
 from api.pages.fields import Field
 from api.pages.fieldsets import SWITCHES, full_label, place
@@ -25,7 +25,7 @@ from api.security import auth
 from api.sentences import said
 from api.services import services
 from api.use_cases import catalogue as catalogue_use_cases
-from api.use_cases import images, jobs, presets, workers
+from api.use_cases import images, jobs, presets, sweeps, workers
 from shared.admission import sizes
 from shared.admission.parse import refused as refused_for
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
@@ -76,7 +76,7 @@ def submit() -> AnyResponse:
     given = _given()
     try:
         _keep_files(given)
-        submitted = jobs.submit(services(), auth.owner(), read(given), idempotency_key())
+        submitted = jobs.submit(services(), auth.owner(), read(given) | vary.read(request.form), idempotency_key())
     except Refused as refused:
         return Response(_page(Origin(given), refused), refused.status)
     except NotLooked as early:
@@ -88,6 +88,14 @@ def submit() -> AnyResponse:
         flash(remix.queued(submitted.job))
         return redirect(f"/#job-{submitted.job.id}", 303)
     return redirect(submitted.job.links.page, 303)
+
+
+@blueprint.post("/vary")
+def tell_sweep() -> Response:
+    """Tell scripts in a line what the job of this form would be, or what is wrong with the rows that vary."""
+    preview = sweeps.preview(services(), auth.owner(), read(_given()) | vary.read(request.form))
+    problems = [f"{_label(one.field)}: {said(one.message)}" for one in preview.problems]
+    return Response(problems[0] if problems else vary.words(preview), mimetype="text/plain")
 
 
 @blueprint.get("/strips")
@@ -278,7 +286,7 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         places={*made, *FILES},
         everyday=widgets.everyday(made),
         sections=widgets.sections(made, missing(catalogue)),
-        errors=[(_INPUTS.get(name, name), full_label(name), error) for name, error in errors.items()],
+        errors=[(_INPUTS.get(name, name), _label(name), error) for name, error in errors.items()],
         refused=refused,
         early=early,
         origin=origin,
@@ -293,9 +301,16 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         limits=limits,
         here="/",
         filled=_filled(origin),
+        varies=vary.rows(request.form, errors),
+        vary_options=vary.options(),
+        sweep_form=request.form,
         farm=status_line.line(services()),
         **_strips(),
     )
+
+
+def _label(name: str) -> str:
+    return vary.row_label(name) if name.startswith("sweep") else full_label(name)
 
 
 def _filled(origin: Origin) -> str:

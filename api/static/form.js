@@ -13,6 +13,7 @@ import { startSource } from "./source.js";
 import { startSubmitting } from "./submit.js";
 import { _ } from "./texts.js";
 import { startCounting } from "./tokens.js";
+import { startVarying } from "./vary.js";
 import { startInstants } from "./when.js";
 
 const form = document.querySelector(".composer");
@@ -98,6 +99,7 @@ const sizes = startSizes(form);
 const source = startSource(form, () => sizes.follow({ isNew: true }));
 startDropping(form, source);
 startControls(form, source);
+startVarying(form);
 
 document.querySelector("main").addEventListener("drawn", () => { sizes.follow(); architectures.follow(); goOff(); });
 tellWaiting();

@@ -80,3 +80,20 @@ def test_strips_say_what_is_special_about_a_job(client):
     strips = look(client, "/strips")
     assert "Steps 30" in strips.text
     assert "CFG scale 15, was 7" in strips.text
+
+
+def test_rows_that_vary_make_a_sweep_and_are_refused_in_their_places(client):
+    rows = {"sweep.axes.0.field": "cfg_scale", "sweep.axes.0.values": "7, 15", "sweep.axes.2.field": "sampler"}
+    wrong = send(client, "/jobs", **FIELDS, **rows, **{"sweep.axes.2.values": "Euler, Nobody"})
+    assert wrong.status_code == 422
+    assert "Vary, row 2" in page(wrong).text
+    assert page(wrong).all("p", id="sweep.axes.1.values-error")
+    assert page(wrong).all("option", value="cfg_scale", selected=None)
+    right = rows | {"sweep.axes.2.values": "Euler, LMS", "sweep.seeds": "on"}
+    assert send(client, "/vary", **FIELDS, **right).get_data(as_text=True).startswith("4 pictures")
+    job = client.get(f"/api/v1/jobs/{made(client, **right)}").get_json()
+    assert {axis["field"]: axis["values"] for axis in job["axes"]} == {
+        "cfg_scale": ["7", "15"],
+        "sampler": ["Euler", "LMS"],
+    }
+    assert sorted(image["seed"] for image in job["images"]) == [7, 8, 9, 10]

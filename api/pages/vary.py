@@ -1,0 +1,89 @@
+"""The rows of the form that make a job a sweep: what varies along each, and its values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from werkzeug.datastructures import MultiDict
+
+from api.languages import _, lazy, ngettext
+from api.pages.fieldsets import full_label
+from api.pages.filters import time_words
+from api.schemas.sweeps import SweepPreviewBody
+from shared.admission.axes.names import varied
+from shared.admission.axes.request import KEY, MOST_AXES
+from shared.errors import FieldError
+
+SPECIAL: Final = {
+    "prompt_replace": lazy("Words of the prompt, replaced"),
+    "prompt_order": lazy("Order of words of the prompt"),
+    "prompt_matrix": lazy("Parts of the prompt, with and without (a|b|c)"),
+    "prompts": lazy("Prompts, one a line"),
+    "dynamic_prompts": lazy("Choices of the prompt ({a|b}, __name__)"),
+    "styles": lazy("Styles"),
+    "sampler_schedule": lazy("Sampler with schedule"),
+    "size": lazy("Size"),
+    "lora": lazy("Weight of a LoRA"),
+    "lora_name": lazy("LoRA"),
+}
+"""What can vary beside single parameters, and its name."""
+_BLANK: Final = ("field", "values", "of")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row as it was typed; empty, until somebody fills it in."""
+
+    field: str = ""
+    values: str = ""
+    of: str = ""
+    error: FieldError | None = None
+
+
+def rows(form: MultiDict[str, str], errors: Mapping[str, FieldError]) -> list[Row]:
+    """Return the rows of the form, those that are filled in first, each with what is wrong with it."""
+    typed = [Row(one["field"], one["values"], one["of"]) for one in _typed(form)]
+    found = [Row(row.field, row.values, row.of, _error(errors, number)) for number, row in enumerate(typed)]
+    return (found + [Row()] * MOST_AXES)[:MOST_AXES]
+
+
+def options() -> list[tuple[str, str]]:
+    """Return what can vary, by the name that a request has for it, with its label."""
+    plain = [(name, full_label(name)) for name, parameter in varied().items() if not parameter.is_in_list]
+    return [*plain, *((name, str(label)) for name, label in SPECIAL.items())]
+
+
+def read(form: MultiDict[str, str]) -> dict[str, object]:
+    """Return what the rows ask for as a request says it; nothing, if none is filled in."""
+    axes = [{name: text for name, text in one.items() if text} for one in _typed(form)]
+    if not axes:
+        return {}
+    every = form.get("sweep.draft", "").strip()
+    draft = {"draft": {"every": int(every) if every.isdecimal() else every}} if every else {}
+    return {KEY: {"axes": axes, "seeds": "each" if form.get("sweep.seeds") else "same"} | draft}
+
+
+def words(preview: SweepPreviewBody) -> str:
+    """Return what a sweep would be in a line: `12 pictures, about 40 s`."""
+    pictures = ngettext("%(num)s picture", "%(num)s pictures", preview.images)
+    if preview.seconds is None:
+        return pictures
+    return _("%(pictures)s, about %(time)s", pictures=pictures, time=time_words(preview.seconds))
+
+
+def row_label(name: str) -> str:
+    """Return what a refusal of a sweep is called on the form: the row that it is about."""
+    number = next((int(part) + 1 for part in name.split(".") if part.isdecimal()), None)
+    return _("Vary") if number is None else _("Vary, row %(number)s", number=number)
+
+
+def _typed(form: MultiDict[str, str]) -> list[dict[str, str]]:
+    given = [{name: form.get(f"{KEY}.axes.{row}.{name}", "") for name in _BLANK} for row in range(MOST_AXES)]
+    return [one for one in given if one["field"].strip()]
+
+
+def _error(errors: Mapping[str, FieldError], number: int) -> FieldError | None:
+    here = f"{KEY}.axes.{number}"
+    return next((error for name, error in errors.items() if name == here or name.startswith(f"{here}.")), None)

@@ -1,0 +1,45 @@
+// What varies: a button beside each field that can, and beside Render what it would be, asked of the farm.
+
+import { _ } from "./texts.js";
+
+const PAUSE = 400; // milliseconds without a change before the farm is asked
+
+export function startVarying(form) {
+  const group = form.querySelector("#group-vary");
+  const says = form.querySelector('[data-shows="sweep-says"]');
+  const rows = [...group.querySelectorAll(".vary-row")].map((row) => [row.querySelector("select"), row.querySelector("textarea")]);
+  let timer = 0;
+  let turn = 0;
+
+  async function ask() {
+    const mine = (turn += 1);
+    if (!rows.some(([field]) => field.value)) {
+      says.textContent = "";
+      return;
+    }
+    const answer = await fetch("/vary", { method: "POST", body: new FormData(form) });
+    if (answer.ok && mine === turn) says.textContent = await answer.text();
+  }
+
+  const askSoon = () => { clearTimeout(timer); timer = setTimeout(() => ask().catch(() => {}), PAUSE); };
+  for (const kind of ["input", "change"]) form.addEventListener(kind, askSoon);
+  askSoon();
+
+  function vary(name) {
+    const [field, values] = rows.find(([one]) => one.value === name) ?? rows.find(([one]) => !one.value) ?? rows[0];
+    group.open = true;
+    field.value = name;
+    field.dispatchEvent(new Event("change", { bubbles: true }));
+    values.focus();
+  }
+
+  const names = new Set([...rows[0][0].options].map((option) => option.value));
+  for (const label of form.querySelectorAll(".above > label")) {
+    const name = label.htmlFor;
+    if (!names.has(name)) continue;
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "link vary-this", textContent: _("vary") });
+    button.setAttribute("aria-label", _("Vary %(field)s", { field: label.textContent.trim() }));
+    button.addEventListener("click", () => vary(name));
+    label.after(button);
+  }
+}
