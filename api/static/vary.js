@@ -38,7 +38,7 @@ export function startVarying(form) {
     const name = label.htmlFor;
     if (!names.has(name)) continue;
     const button = Object.assign(document.createElement("button"), { type: "button", className: "link vary-this", textContent: _("vary") });
-    button.setAttribute("aria-label", _("Vary %(field)s", { field: label.textContent.trim() }));
+    button.append(Object.assign(document.createElement("span"), { className: "unseen", textContent: ` ${label.textContent.trim()}` }));
     button.addEventListener("click", () => vary(name));
     label.after(button);
   }
