@@ -65,6 +65,11 @@ KEPT = {"start": [8, 8], "steps": [], "guidance": None, "prompt": [], "negative_
 OTHERWISE = {
     "/api/v1/models/<hash:sha256>/preview.webp": 404,
     "/api/v1/jobs/<id:job_id>/sheet.png": 404,
+    "/api/v1/jobs/<id:job_id>/images/<id:index>/<any(noise,latents,guidance):part>.webp": 404,
+    "/api/v1/jobs/<id:job_id>/images/<id:index>/intermediates.json": 404,
+    "/jobs/<id:job_id>/images/<id:index>/made": 404,
+    "/api/v1/presets/<string:name>": 404,
+    "/presets/<any(fill,keep,delete):way>": 303,
     "/typed": 303,
     "/from-picture": 303,
     "/sign-in": 303,
@@ -173,7 +178,7 @@ def test_what_is_looked_at_before_it_is_submitted_writes_nothing(app, farm):
 def address(rule: str, job_id: int, app: Flask) -> str:
     """Return an address of this route. A new kind of argument is to be added here."""
     arguments = {"job_id": job_id, "index": 0, "extension": "png", "upload_id": SHA256, "sha256": SHA256}
-    arguments |= {"version": "0", "name": "live.js", "filename": "live.js", "part": "noise"}
+    arguments |= {"version": "0", "name": "live.js", "filename": "live.js", "part": "noise", "way": "fill"}
     [known, *_] = [one for one in app.url_map.iter_rules() if one.rule == rule and "GET" in (one.methods or ())]
     adapter = app.url_map.bind("localhost")
     return adapter.build(known.endpoint, {name: arguments[name] for name in known.arguments})
