@@ -65,9 +65,6 @@ KEPT = {"start": [8, 8], "steps": [], "guidance": None, "prompt": [], "negative_
 OTHERWISE = {
     "/api/v1/models/<hash:sha256>/preview.webp": 404,
     "/api/v1/jobs/<id:job_id>/sheet.png": 404,
-    "/api/v1/jobs/<id:job_id>/images/<id:index>/<any(noise,latents,guidance):part>.webp": 404,
-    "/api/v1/jobs/<id:job_id>/images/<id:index>/intermediates.json": 404,
-    "/jobs/<id:job_id>/images/<id:index>/made": 404,
     "/api/v1/presets/<string:name>": 404,
     "/presets/<any(fill,keep,delete):way>": 303,
     "/typed": 303,
