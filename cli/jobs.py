@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final
 
 from rich.markup import escape
 
@@ -35,9 +35,15 @@ def status(client: Client, job_id: int | None, *, as_json: bool) -> None:
     return _print(farm, _farm, as_json=as_json)
 
 
-def cancel(client: Client, job_id: int, index: int | None, *, as_json: bool) -> None:
-    """Cancel a job, or one image of it."""
-    _print(client.cancel(job_id, index), lambda change: _changed(change, "cancelled"), as_json=as_json)
+def change(client: Client, job_id: int, scheduling: Mapping[str, Any], *, as_json: bool) -> None:
+    """Change the scheduling of a job of which images wait."""
+    _print(client.change(job_id, **scheduling), lambda change: _changed(change, "start as you say"), as_json=as_json)
+
+
+def cancel(client: Client, job_id: int, index: int | None, *, only_waiting: bool = False, as_json: bool) -> None:
+    """Cancel a job, one image of it, or what has not started."""
+    cancelled = client.cancel(job_id, index, only_waiting=only_waiting)
+    _print(cancelled, lambda change: _changed(change, "cancelled"), as_json=as_json)
 
 
 def retry(client: Client, job_id: int, index: int | None, *, as_json: bool) -> None:

@@ -222,13 +222,46 @@ def pictures(
 
 
 @app.command()
-def cancel(job: JobId, *, image: Image = None, as_json: AsJson = False) -> None:
+def cancel(
+    job: JobId,
+    *,
+    image: Image = None,
+    waiting: Annotated[bool, typer.Option("--waiting", help="Only pictures that have not started.")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Cancel a job."""
     from cli import jobs
     from cli.connect import connect
 
+    if waiting and image is not None:
+        raise typer.BadParameter("give either --waiting or --image", param_hint="--waiting")
     with connect(_settings()) as client:
-        jobs.cancel(client, job, image, as_json=as_json)
+        jobs.cancel(client, job, image, only_waiting=waiting, as_json=as_json)
+
+
+@app.command()
+def change(
+    job: JobId,
+    *,
+    priority: Annotated[int | None, typer.Option(help="Higher starts first among your own images.")] = None,
+    pool: Annotated[str | None, typer.Option(help="Only workers of this pool render the job.")] = None,
+    urgent: Annotated[bool | None, typer.Option("--urgent/--not-urgent", help="Before everything else.")] = None,
+    expires: Annotated[
+        str | None, typer.Option(metavar="INSTANT", help="Images that have not started by then are cancelled; or none.")
+    ] = None,
+    hold: Annotated[bool | None, typer.Option("--hold/--release", help="Hold what waits, or queue it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change where and when the waiting pictures of a job start; running ones go on."""
+    from cli import jobs
+    from cli.connect import connect
+
+    asked = {"priority": priority, "pool": pool, "urgent": urgent, "expires_at": expires, "hold": hold}
+    given: dict[str, object] = {name: value for name, value in asked.items() if value is not None}
+    if expires == "none":
+        given["expires_at"] = None
+    with connect(_settings()) as client:
+        jobs.change(client, job, given, as_json=as_json)
 
 
 @app.command()

@@ -108,9 +108,14 @@ class Client:
         wanted = {"limit": limit} | ({} if cursor is None else {"cursor": cursor})
         return self._json("GET", f"{API}/jobs/{job_id}/images", params=wanted)
 
-    def cancel(self, job_id: int, index: int | None = None) -> Json:
-        """Cancel a job, or one image of it."""
-        return self._json("POST", f"{_image_path(job_id, index)}/cancel")
+    def change(self, job_id: int, **scheduling: Any) -> Json:  # noqa: ANN401 - JSON
+        """Change pool, priority, urgent, expires_at or hold of a job of which images wait."""
+        return self._json("PATCH", f"{API}/jobs/{job_id}", json=scheduling)
+
+    def cancel(self, job_id: int, index: int | None = None, *, only_waiting: bool = False) -> Json:
+        """Cancel a job, one image of it, or its images that have not started."""
+        which = {"params": {"waiting": "true"}} if only_waiting else {}
+        return self._json("POST", f"{_image_path(job_id, index)}/cancel", **which)
 
     def retry(self, job_id: int, index: int | None = None) -> Json:
         """Put a job's failed and cancelled images, or one of them, back into the queue."""

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from api.http.parameters import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
 from api.http.problems import PROBLEM_JSON, Problem
 from api.schemas.pictures import PictureAction, PictureChange, PictureChoice
+from shared.admission import changing
 from shared.admission.accepted import NAMES, bounds
 from shared.admission.axes.request import KEY, SweepRequest
 from shared.params.fields import NATIVE_SIZE
@@ -30,6 +31,7 @@ Document = dict[str, Any]
 _DESCRIBING: Final = Lock()  # sections are shared by all applications of a process
 _PROBLEM: Final = {"$ref": f"#/components/schemas/{Problem.__name__}"}
 _NEW_JOB: Final = "NewJob"
+_CHANGE: Final = "JobChange"
 _PROMPT: Final = "Prompt"
 _CONTROLS: Final = "Controls"
 _BODIES: Final = (PictureChange, PictureAction, PictureChoice)
@@ -37,6 +39,7 @@ _BODIES: Final = (PictureChange, PictureAction, PictureChoice)
 
 _PARTS: Final = {
     _PROMPT: ("prompt", "negative_prompt", "emphasis", "steps", "sampler"),
+    _CHANGE: changing.FIELDS,
     _CONTROLS: ("controlnet", "img2img", "width", "height", "checkpoint"),
 }
 """Bodies that hold a part of a job's parameters."""
@@ -150,6 +153,7 @@ SUBMIT: Final[Document] = {
     "requestBody": _json(_NEW_JOB),
 }
 SWEEP_PREVIEW: Final[Document] = {"requestBody": _json(_NEW_JOB)}
+CHANGE: Final[Document] = {"requestBody": _json(_CHANGE)}
 TOKENS: Final[Document] = {"requestBody": _json(_PROMPT)}
 PRESET: Final[Document] = {"requestBody": _json(_NEW_JOB)}
 CONTROL_PREVIEW: Final[Document] = {"requestBody": _json(_CONTROLS)}

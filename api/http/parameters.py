@@ -109,6 +109,14 @@ class ImagesQuery(BaseModel):
         return Span(after, self.limit, tuple(ImageState(state) for state in self.state))
 
 
+class CancelQuery(BaseModel):
+    """Which images of a job to cancel."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    waiting: bool = Field(default=False, description="Only images that have not started; running ones go on.")
+
+
 class CheckpointsQuery(BaseModel):
     """Which checkpoints to list."""
 

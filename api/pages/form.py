@@ -28,12 +28,13 @@ from api.use_cases import catalogue as catalogue_use_cases
 from api.use_cases import images, jobs, presets, sweeps, workers
 from shared.admission import sizes
 from shared.admission.parse import refused as refused_for
+from shared.db.states import ImageState
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
 from shared.models.catalogue import Catalogue
 from shared.models.kinds import Kind
 from shared.params.paths import field_name
 from shared.params.table import parameters
-from shared.queue.queries import Span
+from shared.queue.queries import MOST_IMAGES, Span
 
 STRIPS: Final = 12
 FILES: Final = {"img2img.file": PICTURE, "img2img.mask.file": MASK}
@@ -59,6 +60,9 @@ def new() -> str:
     job_id, image, example = number("from"), number("image", least=0), number("try")
     if job_id is None:
         return _page(prefill.of_example(example) if example else prefill.fresh())
+    if "failed" in request.args:
+        job = jobs.job(services(), auth.owner(), job_id, Span(limit=MOST_IMAGES, states=(ImageState.FAILED,)))
+        return _page(prefill.of_failed(job) if job.images else prefill.of_job(job))
     job = jobs.job(services(), auth.owner(), job_id, Span(-1 if image is None else image - 1, limit=1))
     if image is None or not job.images:
         return _page(prefill.of_job(job))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Final, get_args
 
@@ -11,6 +12,7 @@ from flask import Blueprint, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from api.languages import Lazy, _, lazy, ngettext
+from api.pages.form_data import read
 from api.pages.login import inside
 from api.pages.parameter_table import followed, parameter_table
 from api.pages.query_args import number
@@ -22,6 +24,7 @@ from api.use_cases import enlarge, sheets
 from api.use_cases import jobs as use_cases
 from shared.errors import Conflict, Refused
 from shared.infotext import writer
+from shared.params.pools import DEFAULT_POOL
 from shared.queue.queries import MOST_IMAGES, NO_IMAGES, Span
 from shared.sheets.arrangement import arranged
 from shared.version import version
@@ -121,17 +124,47 @@ def upscale(job_id: int, index: int) -> AnyResponse:
             how["faces"] = {"restorer": restorer}
         enlarging = enlarge.picture(services(), auth.owner(), job_id, index, how)
     except Refused as refused:
-        wrong = (f"{one.field}: {said(one.message)} ({said(one.accepted)})" for one in refused.fields)
-        flash("; ".join(wrong) or said(refused))
+        flash(_wrong(refused))
         return redirect(_back(job_id, index), 303)
     flash(_("Enlarges image %(number)s of job %(job)s.", number=index + 1, job=job_id))
     return redirect(f"/jobs/{enlarging.job.id}", 303)
 
 
+@blueprint.post("/<id:job_id>/change")
+def change(job_id: int) -> AnyResponse:
+    """Change the scheduling of a job, as far as its form says something else than the job."""
+    body = use_cases.job(services(), auth.owner(), job_id, NO_IMAGES)
+    typed, left_empty = read(request.form), {"pool": DEFAULT_POOL, "priority": 0, "urgent": False, "expires_at": None}
+    wanted = {name: typed.get(name, default) for name, default in left_empty.items()}
+    now = {name: getattr(body, name) for name in wanted}
+    given = {name: value for name, value in wanted.items() if value != now[name]}
+    if _minute(given.get("expires_at")) == _minute(now["expires_at"]):  # the form has no seconds
+        given.pop("expires_at", None)
+    if not given:
+        flash(_("Nothing was changed."))
+        return redirect(f"/jobs/{job_id}", 303)
+    try:
+        return _change(job_id, partial(use_cases.change, given=given), lazy("%(images)s start as you say now."))
+    except Refused as refused:
+        flash(_wrong(refused))
+    return redirect(f"/jobs/{job_id}", 303)
+
+
+def _minute(instant: object) -> str:
+    return str(instant or "")[:16].replace("T", " ")
+
+
+def _wrong(refused: Refused) -> str:
+    """Return what was wrong in the fields of a small form, in one line."""
+    wrong = (f"{one.field}: {said(one.message)} ({said(one.accepted)})" for one in refused.fields)
+    return "; ".join(wrong) or said(refused)
+
+
 @blueprint.post("/<id:job_id>/cancel")
 def cancel(job_id: int) -> AnyResponse:
-    """Cancel what has not ended."""
-    return _change(job_id, use_cases.cancel, lazy("%(images)s cancelled; Retry undoes that."))
+    """Cancel what has not ended, or only what waits."""
+    cancels = partial(use_cases.cancel, only_waiting="waiting" in request.form)
+    return _change(job_id, cancels, lazy("%(images)s cancelled; Retry undoes that."))
 
 
 @blueprint.post("/<id:job_id>/images/<id:index>/cancel")

@@ -78,6 +78,15 @@ def used(job: JobBody, index: int, what: str) -> Origin | None:
     return Origin(given, job=job.id, image=index, names=USES[what])
 
 
+def of_failed(job: JobBody) -> Origin:
+    """Return the parameters of the first of a job's `images`, which have failed, for as many as follow it by seed."""
+    indexes = [image.index for image in job.images]
+    first = job.spec.image(indexes[0])
+    together = sum(1 for at, index in enumerate(indexes) if index == indexes[0] + at) if not job.axes else 1
+    given = typed(first.model_copy(update={"count": together}).model_dump())
+    return Origin(given, job=job.id, image=indexes[0], left_out=_not_understood(job))
+
+
 def of_image(job: JobBody, index: int, to: str, source: str | None) -> Origin:
     """Return the parameters of one image, changed for what the picture, the upload `source`, is sent on `to`."""
     params = job.spec.image(index)

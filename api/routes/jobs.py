@@ -7,8 +7,8 @@ from hashlib import sha256
 from flask import Response, request
 
 from api.http.body import read_json
-from api.http.openapi import BODY, CONFLICT, LOOK, NOT_FOUND, SUBMIT, UNCHANGED, answers, section
-from api.http.parameters import ImagePath, ImagesQuery, JobPath, JobsQuery, idempotency_key, wait_seconds
+from api.http.openapi import BODY, CHANGE, CONFLICT, LOOK, NOT_FOUND, SUBMIT, UNCHANGED, answers, section
+from api.http.parameters import CancelQuery, ImagePath, ImagesQuery, JobPath, JobsQuery, idempotency_key, wait_seconds
 from api.http.responses import reply
 from api.schemas.jobs import API, ChangeBody, ImagePageBody, JobBody, JobPageBody
 from api.security import auth
@@ -63,6 +63,14 @@ def images(path: JobPath, query: ImagesQuery) -> Response:
     return reply(use_cases.images(services(), auth.owner(), path.job_id, query.span))
 
 
+@blueprint.patch(
+    "/<id:job_id>", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT | BODY, openapi_extensions=CHANGE
+)
+def change(path: JobPath) -> Response:
+    """Change pool, priority, urgency, deadline or hold of a job while images of it wait; running ones go on."""
+    return reply(use_cases.change(services(), auth.owner(), path.job_id, read_json()))
+
+
 @blueprint.delete("/<id:job_id>", responses={204: None} | NOT_FOUND | CONFLICT)
 def delete(path: JobPath) -> Response:
     """Delete a job and its pictures. Cancel it first if it is running."""
@@ -71,9 +79,9 @@ def delete(path: JobPath) -> Response:
 
 
 @blueprint.post("/<id:job_id>/cancel", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)
-def cancel(path: JobPath) -> Response:
-    """Cancel all images of a job that have not ended."""
-    return reply(use_cases.cancel(services(), auth.owner(), path.job_id))
+def cancel(path: JobPath, query: CancelQuery) -> Response:
+    """Cancel all images of a job that have not ended, or only those that have not started."""
+    return reply(use_cases.cancel(services(), auth.owner(), path.job_id, only_waiting=query.waiting))
 
 
 @blueprint.post("/<id:job_id>/images/<id:index>/cancel", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from api.schemas.jobs import ChangeBody, DisplayState, ImagePageBody, JobBody, JobPageBody, Live
 from api.services import Services
-from shared.admission import backlog
+from shared.admission import backlog, changing
 from shared.admission.admit import admit, prepare
 from shared.admission.axes.wildcards import Wildcards
 from shared.admission.parse import JobRequest, parse
@@ -29,7 +29,7 @@ from shared.media.storage import job_prefix
 from shared.messaging.events import JobChanged
 from shared.models.catalogue import Catalogue
 from shared.prompts.styles import load
-from shared.queue import holds, queries, transitions
+from shared.queue import holds, queries, rescheduling, transitions
 from shared.queue.queries import Span
 from shared.queue.submit import Admission, repeated
 from shared.queue.submit import submit as record
@@ -131,12 +131,36 @@ def jobs(services: Services, owner: str, states: Sequence[DisplayState], cursor:
     return JobPageBody.from_page(page, lambda job: _live(services, job))
 
 
-def cancel(services: Services, owner: str, job_id: int, index: int | None = None) -> ChangeBody:
-    """Cancel a job's images that have not ended, or one of them, and notify the workers. Raises NotFound, Conflict."""
+def change(services: Services, owner: str, job_id: int, given: object) -> ChangeBody:
+    """Schedule a job anew as a JSON object says, with tickets for where it waits now; what runs goes on as it is.
+
+    Raises Refused, NotFound, Conflict.
+    """
+    wanted = changing.parse(given)
+
+    def change_job(session: Session) -> tuple[int, queries.JobView]:
+        queries.check_owner(session, job_id, owner)
+        changing.check(session, owner, wanted, services.settings.limits)
+        return rescheduling.change(session, job_id, wanted, by=owner), queries.job(session, job_id, owner)
+
+    images, view = transact(services.sessions, change_job)
+    if wanted.pool is not None or wanted.hold is False:
+        services.tickets.publish(view.pool, view.counts[ImageState.QUEUED])
+    return _changed(services, view, images)
+
+
+def cancel(
+    services: Services, owner: str, job_id: int, index: int | None = None, *, only_waiting: bool = False
+) -> ChangeBody:
+    """Cancel a job's images that have not ended, or one, or those that wait, and notify the workers.
+
+    Raises NotFound, Conflict.
+    """
 
     def cancel_images(session: Session) -> tuple[transitions.Cancelled, queries.JobView]:
         queries.check_owner(session, job_id, owner)
-        return transitions.cancel(session, job_id, index), queries.job(session, job_id, owner)
+        cancelled = transitions.cancel(session, job_id, index, only_waiting=only_waiting)
+        return cancelled, queries.job(session, job_id, owner)
 
     cancelled, view = transact(services.sessions, cancel_images)
     services.events.announce_cancel(cancelled.running)

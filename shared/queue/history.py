@@ -23,6 +23,7 @@ class Event(StrEnum):
     CANCELLED = "cancelled"
     RETRIED = "retried"
     HELD = "held"  # by hand after it was submitted
+    CHANGED = "changed"  # its job's scheduling, by hand
     RELEASED = "released"  # by hand, or because it was due
     HANDED_BACK = "handed back"  # by a worker that lives on
     GIVEN_BACK = "given back"  # because its worker was declared dead, or has left

@@ -169,7 +169,7 @@ _CANCEL = with_history(
         FROM images
         WHERE job_id = :job_id
           AND (index = :index OR CAST(:index AS bigint) IS NULL)
-          AND state IN ('held', 'queued', 'running')
+          AND state = ANY(CAST(:states AS text[]))
         ORDER BY id
         FOR UPDATE
     ),
@@ -190,9 +190,14 @@ _CANCEL = with_history(
 )
 
 
-def cancel(session: Session, job_id: int, index: int | None = None) -> Cancelled:
-    """End the images of a job, or its image `index`, that have not ended. Raises NotFound, and Conflict if all have."""
-    rows = session.execute(_CANCEL, {"job_id": job_id, "index": index, "event": Event.CANCELLED, "detail": None}).all()
+def cancel(session: Session, job_id: int, index: int | None = None, *, only_waiting: bool = False) -> Cancelled:
+    """End the images of a job, or its image `index`, that have not ended, or of these only those that wait.
+
+    Raises NotFound, and Conflict if there are none.
+    """
+    states = [ImageState.HELD, ImageState.QUEUED, *([] if only_waiting else [ImageState.RUNNING])]
+    given = {"job_id": job_id, "index": index, "states": states, "event": Event.CANCELLED, "detail": None}
+    rows = session.execute(_CANCEL, given).all()
     if not rows:
         raise refusal(session, job_id, index, "cancelled")
     take_down(session, [job_id] * len(rows), ImageState.CANCELLED)

@@ -1,0 +1,45 @@
+"""A change of a job's scheduling: which fields may change, of which form, and which of them are not possible now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy.orm import Session
+
+from shared.admission import scheduling
+from shared.errors import FieldError, Refused
+from shared.params.scheduling import Scheduling
+from shared.queue.rescheduling import Change
+from shared.settings import Limits
+from shared.wording import LONGEST, choices, spelled
+
+FIELDS: Final = ("pool", "priority", "urgent", "expires_at", "hold")
+"""What of a job's scheduling can be changed while images of it wait."""
+
+
+def parse(given: object) -> Change:
+    """Return the change that a JSON object asks for. Raises Refused that names every wrong field."""
+    if not isinstance(given, Mapping) or not given:
+        what = "changes nothing" if given == {} else f"must be an object, not {spelled(given)}"
+        raise _refused([FieldError("body", what, f"an object with {choices(FIELDS)}")])
+    wanted, _, problems = scheduling.split({name: given[name] for name in FIELDS if name in given})
+    others = [
+        FieldError(str(name)[:LONGEST], "cannot be changed", choices(FIELDS)) for name in given if name not in FIELDS
+    ]
+    if problems or others:
+        raise _refused([*problems, *others])
+    asked: dict[str, Any] = {name: getattr(wanted, name) for name in FIELDS if name in given}
+    return Change(**asked, sets_deadline="expires_at" in given)
+
+
+def check(session: Session, owner: str, wanted: Change, limits: Limits) -> None:
+    """Raise Refused if a field is not possible now: its deadline has passed, or its owner may not ask for it."""
+    given = {name: getattr(wanted, name) for name in FIELDS if name != "hold" and getattr(wanted, name) is not None}
+    if problems := scheduling.impossible(session, owner, Scheduling(**given), limits):
+        raise _refused(problems)
+
+
+def _refused(problems: list[FieldError]) -> Refused:
+    fields = ", ".join(problem.field for problem in problems)
+    return Refused(f"The job cannot be changed like this: {fields}.", tuple(problems))
