@@ -99,7 +99,7 @@ def number(value: float) -> str:
     """Return a number as the language groups its digits."""
     if language() == ENGLISH:
         return f"{value:,}"
-    from babel.numbers import format_decimal  # noqa: PLC0415 - English needs nothing of it
+    from babel.numbers import format_decimal  # noqa: PLC0415 - English does without it
 
     return str(format_decimal(value, locale=language()))
 
@@ -108,13 +108,13 @@ def moment(at: datetime) -> str:
     """Return a time in UTC as the language writes it."""
     if language() == ENGLISH:
         return at.strftime("%d %b %Y, %H:%M UTC")
-    from babel.dates import format_date  # noqa: PLC0415 - English needs nothing of it
+    from babel.dates import format_date  # noqa: PLC0415 - English does without it
 
     return f"{format_date(at, format='long', locale=language())} {at:%H:%M} UTC"
 
 
 def in_every_language(text: str) -> list[str]:
-    """Return a text in each of the languages, so that whoever knows one of its names finds it."""
+    """Return a text in each of the languages, so that a person who knows one of its names finds it."""
     return list(dict.fromkeys(translations(code).gettext(text) for code in offered()))
 
 

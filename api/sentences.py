@@ -91,7 +91,7 @@ def _said(code: str, text: str, depth: int) -> str:
 def _are_likely(places: Mapping[str, str], letters: int, depth: int) -> bool:
     """Return whether these may be the places of a template as general as `{1} of {2}`.
 
-    What fills a place may be a name that people gave, which is left alone unless it counts something.
+    The text in a place may be a name that people gave, which is left alone unless it counts something.
     """
     is_counted = any(value[:1].isdigit() for value in places.values())
     is_short = all(len(value) <= _SHORT and not _SIGN.search(value) for value in places.values())

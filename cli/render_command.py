@@ -214,7 +214,7 @@ _OWN: Final = (
 )
 
 
-_VARIED: Final = "What varies"
+_VARIED: Final = "Axes"
 _SWEEP: Final = tuple(
     Argument(
         name,

@@ -77,7 +77,7 @@ _VALUES: Final = frozenset(
         *("must name a folder, or several with {1} between them", "\n    ended_at < clock_timestamp()"),
     }
 )
-"""What looks like a sentence and is none that a page shows."""
+"""Texts that look like sentences, but are not shown on a page."""
 _NOT_SAID: Final = frozenset({"debug", "info", "warning", "error", "exception", "compile", "Field", "TypeVar", "text"})
 """Calls whose texts nobody reads on a page: logs, patterns, descriptions for the API's document."""
 
@@ -154,7 +154,7 @@ def _silent(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _template(node: ast.AST) -> str:
-    """Return the text of a node as a template; empty for a node that is none."""
+    """Return the text of a node as a template; empty for a node that is not one."""
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else ""
     if not isinstance(node, ast.JoinedStr):

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response as AnyResponse
 
+from api.schemas.problems import FieldProblem
 from shared.errors import FarmError, FieldError, Refused, TooManyTries, Unauthorized, explain
 from shared.wording import message, wanted
 
@@ -22,14 +23,6 @@ log = structlog.get_logger(__name__)
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
 _PROGRAM_PATHS = ("/api/", "/livez", "/readyz", "/metrics", "/openapi.json")
-
-
-class FieldProblem(BaseModel):
-    """One fault of one field."""
-
-    field: str = Field(description="Name of the field, or of the header.")
-    message: str = Field(description="Why its value cannot be accepted.")
-    accepted: str = Field(description="What would be accepted.")
 
 
 class Problem(BaseModel):

@@ -324,7 +324,7 @@ def _filled(origin: Origin) -> str:
 
 
 def _strips() -> dict[str, object]:
-    """Return the latest jobs, and what is special about each; one more is read, as the last one is told by it."""
+    """Return the latest jobs, and what is special about each beside the one before."""
     found = jobs.jobs(services(), auth.owner(), [], None, STRIPS + 1).jobs
     return {"recent": found[:STRIPS], "special": special.of_jobs(found), "examples": prefill.EXAMPLES}
 

@@ -39,7 +39,7 @@ blueprint = Blueprint("pictures_pages", __name__, url_prefix="/pictures")
 
 @dataclass(frozen=True)
 class Day:
-    """The pictures of one day, in the time zone of whoever looks."""
+    """The pictures of one day, in the time zone of the reader."""
 
     date: date
     pictures: list[PictureBody]
@@ -49,7 +49,7 @@ class Day:
         """The day as the language of the page writes it."""
         if language() == ENGLISH:
             return self.date.strftime("%d %B %Y").lstrip("0")
-        from babel.dates import format_date  # noqa: PLC0415 - English needs nothing of it
+        from babel.dates import format_date  # noqa: PLC0415 - English does without it
 
         return str(format_date(self.date, format="full", locale=language()))
 
@@ -97,7 +97,8 @@ def act() -> AnyResponse:
     try:
         if action == "again":
             return _again()
-        asked = PictureAction.model_validate({"action": action, "tag": _tag_for(action)} | _chosen())
+        tag = request.form.get("tag", "") if action in ("tag", "untag") else ""
+        asked = PictureAction.model_validate({"action": action, "tag": tag} | _chosen())
         done = pictures.act(services(), auth.owner(), asked)
     except ValidationError:
         flash(_("That cannot be done with pictures."))
@@ -107,7 +108,7 @@ def act() -> AnyResponse:
         if done.undo:  # with the button that undoes it
             mark = {"undo": f"{done.undo.isoformat()}", "undone": str(done.pictures)}
             return redirect(f"{back}{'&' if '?' in back else '?'}{urlencode(mark)}", 303)
-        flash(_said(done.pictures))
+        flash(ngettext("%(num)s picture changed.", "%(num)s pictures changed.", done.pictures))
     return redirect(back, 303)
 
 
@@ -176,10 +177,6 @@ def _chosen() -> dict[str, Any]:
     return {"filter": PictureFilter.model_validate(asked_for(asked))}
 
 
-def _tag_for(action: str) -> str:
-    return request.form.get("tag", "") if action in ("tag", "untag") else ""
-
-
 def _again() -> AnyResponse:
     """Submit the chosen pictures again, each with a new seed."""
     ids = [picture_id(one) for one in PictureChoice.model_validate(_chosen()).ids or ()]
@@ -192,10 +189,6 @@ def _again() -> AnyResponse:
         jobs.submit(services(), auth.owner(), given)
     flash(ngettext("%(num)s picture is rendered again.", "%(num)s pictures are rendered again.", len(again)))
     return redirect("/jobs", 303)
-
-
-def _said(changed: int) -> str:
-    return ngettext("%(num)s picture changed.", "%(num)s pictures changed.", changed)
 
 
 def _undo(text: str) -> dict[str, Any] | None:

@@ -32,7 +32,7 @@ def remix(job_id: int, index: int) -> AnyResponse:
     job = jobs.job(services(), auth.owner(), job_id, Span(index - 1, limit=1))
     way = request.args.get("as", "")
     if not job.images or job.params.upscale or way not in WAYS:
-        raise NotFound("There is no such picture, or nothing of this kind to make of it.")
+        raise NotFound("There is no such picture, or this cannot be done with it.")
     given = typed(job.spec.image(index).model_dump())
     for name, text in WAYS[way].items():
         given[name] = text

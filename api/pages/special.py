@@ -1,10 +1,10 @@
-"""What is special about a job: how it differs from the job before, or from what jobs usually are."""
+"""Differences that make a job special: how it differs from the job before, or from what jobs usually are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 from api.languages import _
 from api.pages.fields import FIELDS, RESOLVED
@@ -13,12 +13,12 @@ from api.schemas.jobs import JobBody
 from shared.params import paths
 
 MOST: Final = 4
-"""Differences that are told; the page of the job has all."""
+"""Differences that are shown; the page of the job has all."""
 _LONGEST: Final = 40
 _SHOWN: Final = frozenset({"prompt", "count", "noise.variation_seed"})
-"""Fields that are never told: they are seen anyway, or drawn anew for each job."""
+"""Fields that are never shown: they are seen anyway, or drawn for each job."""
 _USUAL: Final = _SHOWN | {"seed", "width", "height", "checkpoint"}
-"""Fields that are no difference from the defaults: each job has some value."""
+"""Fields that are not compared with the defaults: each job has some value."""
 
 
 def of_jobs(jobs: Sequence[JobBody]) -> dict[int, list[str]]:
@@ -47,7 +47,7 @@ def _changes(job: JobBody, before: JobBody) -> Iterator[str]:
         value, was = paths.get(mine, name), paths.get(other, name)
         if value == was or name in _SHOWN or field.parameter.takes.kind == "picture":
             continue
-        if name == "seed" and not _is_alone(mine, other):
+        if name == "seed" and {**mine, "seed": 0} != {**other, "seed": 0}:
             continue
         yield _(
             "%(field)s %(value)s, was %(before)s",
@@ -57,22 +57,14 @@ def _changes(job: JobBody, before: JobBody) -> Iterator[str]:
         )
 
 
-def _is_alone(mine: dict[str, Any], other: dict[str, Any]) -> bool:
-    """True if nothing but the seed tells two jobs apart: it is drawn anew for each, and then says nothing."""
-    return {**mine, "seed": 0} == {**other, "seed": 0}
-
-
 def _settings(job: JobBody) -> Iterator[str]:
     params = job.params.model_dump()
     for name, field in FIELDS.items():
         value, default = paths.get(params, name), field.parameter.default
         is_usual = value in (None, default, RESOLVED.get(name)) or field.parameter.takes.kind == "picture"
-        if not is_usual and name not in _USUAL and _is_used(name, params):
+        is_used = "." not in name or paths.get(params, name.rpartition(".")[0]) is not None
+        if not is_usual and name not in _USUAL and is_used:
             yield f"{field.label} {_short(words(field, value))}"
-
-
-def _is_used(name: str, params: dict[str, Any]) -> bool:
-    return "." not in name or paths.get(params, name.rpartition(".")[0]) is not None
 
 
 def _short(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from werkzeug.datastructures import MultiDict
@@ -45,8 +45,11 @@ class Row:
 def rows(form: MultiDict[str, str], errors: Mapping[str, FieldError]) -> list[Row]:
     """Return the rows of the form, those that are filled in first, each with what is wrong with it."""
     typed = [Row(one["field"], one["values"], one["of"]) for one in _typed(form)]
-    found = [Row(row.field, row.values, row.of, _error(errors, number)) for number, row in enumerate(typed)]
-    return (found + [Row()] * MOST_AXES)[:MOST_AXES]
+    for number, row in enumerate(typed):
+        here = f"{KEY}.axes.{number}"
+        wrong = (error for name, error in errors.items() if f"{name}.".startswith(f"{here}."))
+        typed[number] = replace(row, error=next(wrong, None))
+    return (typed + [Row()] * MOST_AXES)[:MOST_AXES]
 
 
 def options() -> list[tuple[str, str]]:
@@ -82,8 +85,3 @@ def row_label(name: str) -> str:
 def _typed(form: MultiDict[str, str]) -> list[dict[str, str]]:
     given = [{name: form.get(f"{KEY}.axes.{row}.{name}", "") for name in _BLANK} for row in range(MOST_AXES)]
     return [one for one in given if one["field"].strip()]
-
-
-def _error(errors: Mapping[str, FieldError], number: int) -> FieldError | None:
-    here = f"{KEY}.axes.{number}"
-    return next((error for name, error in errors.items() if name == here or name.startswith(f"{here}.")), None)

@@ -80,7 +80,7 @@ def act() -> Response:
     """Delete, restore, mark or tag several pictures, or all that a filter finds.
 
     A deleted picture is hidden at once and can be restored for an hour; its job keeps its record. The answer's `undo`
-    restores all of a deletion. `is_all` is false where there were more pictures than one request may take time for.
+    restores all of a deletion. `is_all` is false if there are more pictures than one request may take time for.
     """
     return reply(use_cases.act(services(), auth.owner(), _read(PictureAction)))
 

@@ -24,7 +24,7 @@ blueprint = section("images", __name__, f"{API}/jobs", name="sheets")
 def picture(path: JobPath) -> Response:
     """Get the contact sheet of a job with axes, once all its images have ended.
 
-    It is made anew when images that failed have been rendered again.
+    It is made again when images that failed have been rendered again.
     """
     stored = sheets.picture(services(), auth.owner(), path.job_id)
     unchanged = request.if_none_match.contains_weak(stored.tag)

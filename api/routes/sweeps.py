@@ -20,6 +20,6 @@ blueprint = section("sweeps", __name__, f"{API}/sweeps")
 def preview() -> Response:
     """See what a sweep would be: how many pictures, for how long, and what differs. Nothing is recorded.
 
-    The body is that of a job. What would be refused is told in `problems`, with status 200.
+    The body is that of a job. Reasons to refuse it stand in `problems`, with status 200.
     """
     return reply(sweeps.preview(services(), auth.owner(), read_json()))

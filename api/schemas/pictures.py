@@ -27,7 +27,7 @@ def picture_id(text: str) -> PictureId:
 
 
 class PictureFilter(BaseModel):
-    """Which pictures are wanted. What is left out does not matter."""
+    """Which pictures are wanted. Fields that are left out do not matter."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 

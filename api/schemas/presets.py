@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, Field
 
-from shared.presets import Preset
+from shared.jobs.presets import Preset
 
 
 class PresetBody(BaseModel):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from api.http.problems import FieldProblem
+from api.schemas.problems import FieldProblem
 
 
 class AxisPreviewBody(BaseModel):

@@ -1,4 +1,4 @@
-// What is typed into the form is kept in this browser: it is there again after a reload, a crash or another page, and
+// Everything typed into the form is kept in this browser: it is there again after a reload, a crash or another page, and
 // what fills the form in or clears it can be taken back for some seconds.
 
 import { _ } from "./texts.js";

@@ -14,7 +14,7 @@ const QUIET = 10_000; // milliseconds without an event, after which the stream m
 const FRESH = 8000; // milliseconds that the answer to a press stays in sight
 const LOST = 2; // looks in a row that came to nothing
 const STREAMS = 2; // at most at a time: browsers have few connections to one server
-const SURE = { seconds: 1.5, share: 0.03 }; // what must have been seen of a job before its end is told
+const SURE = { seconds: 1.5, share: 0.03 }; // what must have been seen of a job before its end is predicted
 
 const main = document.querySelector("main");
 const address = () => main.dataset.live ?? location.href; // of a form that was refused it is another than the page's own
@@ -23,7 +23,7 @@ const drawn = new Map(parts(document).map((part) => [part.dataset.part, part.out
 const asked = new Map(); // preview -> when it was asked for
 const tags = new Map(); // page -> what was drawn of it last
 const wanted = new Set(); // pages to fetch
-const changed = new Set(); // images of this page's job that are to be drawn anew
+const changed = new Set(); // images of this page's job that are to be redrawn
 const SOME = "some"; // stands for a page of these alone
 const streams = new Map(); // address of a stream -> what is heard from it
 const seen = new Map(); // the same -> when its job was first seen under way, and how far it was

@@ -1,5 +1,5 @@
-// The studio beside its form: parts of a picture's parameters are used in place, the latest seed is at hand, and whoever
-// wants that is told when pictures are done.
+// The studio beside its form: parts of a picture's parameters are used in place, the latest seed is at hand, and a person who
+// wants it hears when pictures are done.
 
 import { offerUndo, put, values } from "./draft.js";
 import { parsed } from "./live.js";
@@ -10,7 +10,7 @@ const main = document.querySelector("main");
 const form = document.querySelector(".composer");
 const strips = () => [...document.querySelectorAll(".job-strip")];
 
-// What cannot be put into this form as it stands is drawn as a page: more items of a list, a picture to start from.
+// A change that this form has no fields for is drawn as a page: more items of a list, a picture to start from.
 function isBeyond(fresh, names) {
   if (names) return false;
   const needs = Object.entries(fresh).some(([name, texts]) => texts.length > 0 && texts.some(Boolean) && !form.elements[name]);

@@ -1,5 +1,5 @@
 // Render without leaving the page: the job comes on top of the strips, the form keeps its values, and what was refused
-// is told at its fields. A press after a lost connection sends the same key, so that no job is made twice.
+// is shown at its fields. A press after a lost connection sends the same key, so that no job is made twice.
 
 import { draw, parsed, tell } from "./live.js";
 import { _ } from "./texts.js";

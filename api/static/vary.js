@@ -1,4 +1,4 @@
-// What varies: a button beside each field that can, and beside Render what it would be, asked of the farm.
+// Axes of a sweep: a button beside each field that can, and beside Render what it would be, asked of the farm.
 
 import { _ } from "./texts.js";
 

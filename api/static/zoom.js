@@ -1,4 +1,4 @@
-// Zooms and moves one picture, or several alike: by wheel, pinch and drag. A swipe is told to whoever wants it.
+// Zooms and moves one picture, or several alike: by wheel, pinch and drag. A swipe goes to a callback.
 
 const MOST = 16;
 const SWIPE = 60; // pixels

@@ -8,9 +8,9 @@ from sqlalchemy.orm import Session
 
 from api.schemas.presets import PresetBody, PresetsBody
 from api.services import Services
-from shared import presets
 from shared.admission.parse import parse, refused
 from shared.db.sessions import transact
+from shared.jobs import presets
 
 
 class Kept(NamedTuple):

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.schemas.jobs import JobBody
-from api.schemas.sheets import CellBody, SheetBody
+from api.schemas.sheets import SheetBody
 from api.services import Services
 from api.use_cases import jobs
 from api.use_cases.images import Stored
@@ -66,13 +66,10 @@ def as_csv(sheet: SheetBody) -> str:
     lines = csv.writer(out)
     lines.writerow(map(_text, ["index", "state", *_headings(sheet), "seed", *changed, "seconds", "reason", "picture"]))
     for cell in sheet.cells:
-        lines.writerow(map(_text, _line(cell, list(changed))))
+        values = [cell.changes.get(name) for name in changed]
+        line = [cell.index, cell.state, *cell.titles, cell.seed, *values, cell.seconds, cell.reason, cell.picture]
+        lines.writerow(map(_text, line))
     return out.getvalue()
-
-
-def _line(cell: CellBody, changed: list[str]) -> list[object]:
-    values = [cell.changes.get(name) for name in changed]
-    return [cell.index, cell.state, *cell.titles, cell.seed, *values, cell.seconds, cell.reason, cell.picture]
 
 
 def _headings(sheet: SheetBody) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from api.http.problems import FieldProblem
+from api.schemas.problems import FieldProblem
 from api.schemas.sweeps import AxisPreviewBody, SweepPreviewBody
 from api.services import Services
 from api.use_cases.jobs import prepared
@@ -18,11 +18,11 @@ from shared.models.catalogue import Catalogue
 from shared.params.job_spec import Axis, JobSpec
 from shared.queue.submit import Admission, cost
 
-_FIRST: Final = 12  # images whose titles are told
+_FIRST: Final = 12  # images whose titles are listed
 
 
 def preview(services: Services, owner: str, given: object) -> SweepPreviewBody:
-    """Return what `submit` would make of a request with a sweep, and record nothing. Raises Unavailable, NotLooked."""
+    """Return the job that `submit` would record of a sweep, and record nothing. Raises Unavailable, NotLooked."""
     try:
         request = parse(given, owner, services.settings.limits)
     except Refused as refused:

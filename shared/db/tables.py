@@ -169,7 +169,7 @@ def _filtered(name: str, *columns: str, where: str = "") -> Index:
 
 
 def _holding(column: str) -> Index:
-    """An index by what a list holds. What is written is found at once: no list of news has to be read through."""
+    """An index by what a list holds. New rows are found at once: no list of pending entries has to be read through."""
     written = {"fastupdate": "off"}
     return Index(
         f"ix_pictures_{column}", column, postgresql_using="gin", postgresql_where=_SHOWN, postgresql_with=written
@@ -222,7 +222,7 @@ class Picture(Base):
     format: Mapped[str | None]
     words: Mapped[list[str] | None] = mapped_column(ARRAY(String))  # `shared.pictures.words`
     adapters: Mapped[list[str]] = mapped_column(ARRAY(String), server_default=text("'{}'"))  # names in its prompts
-    # What its owner says of it.
+    # Set by its owner.
     favourite: Mapped[bool] = mapped_column(server_default=text("false"))
     tags: Mapped[list[str]] = mapped_column(ARRAY(String), server_default=text("'{}'"))
     deleted_at: Mapped[datetime | None]  # hidden since then, and can be restored for a while
@@ -354,7 +354,7 @@ class History(Base):
 
 
 class Outbox(Base):
-    """What has happened and is to be delivered (`shared.maintenance.outbox`). A trigger on jobs writes the rows."""
+    """Events that are to be delivered (`shared.maintenance.outbox`). A trigger on jobs writes the rows."""
 
     __tablename__ = "outbox"
     __table_args__ = (
@@ -399,7 +399,7 @@ class BrowserSession(Base):
 
 
 class Preset(Base):
-    """Parameters that an owner keeps under a name (`shared.presets`)."""
+    """Parameters that an owner keeps under a name (`shared.jobs.presets`)."""
 
     __tablename__ = "presets"
 

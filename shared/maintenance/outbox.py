@@ -57,7 +57,7 @@ class Delivered:
     failed: int = 0
 
 
-# Index: ix_outbox_due. What is locked is being taken by another process.
+# Index: ix_outbox_due. Locked rows are being taken by another process.
 _TAKE = text("""
     WITH taken AS (
         SELECT id

@@ -1,4 +1,4 @@
-"""Contact sheets: made when a sweep ends, out of the outbox, and made anew when it ends again after a retry.
+"""Contact sheets: made when a sweep ends, out of the outbox, and made again when it ends again after a retry.
 
 A sheet belongs to one end of its job. Its object has the end's id in its key, its row names the latest end for which
 there is one. The row only moves on, so a sheet of an earlier end than the row's is garbage.

@@ -62,7 +62,7 @@ def extended(source: Pixels, width: int, height: int, how: Outpaint) -> tuple[Pi
 
     The canvas may be up to seven pixels wider and higher than the picture with its new sides, so that both are whole
     latent cells. These go to a side that is extended, else to the right or the bottom, which then counts as one.
-    Raises RenderError if the picture does not fit, or nothing of it would be left.
+    Raises RenderError if the picture does not fit, or no part of it would be left.
     """
     over_x = width - source.shape[1] - how.left - how.right
     over_y = height - source.shape[0] - how.top - how.bottom

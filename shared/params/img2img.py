@@ -122,7 +122,7 @@ class Outpaint(Parameters):
     left: Annotated[
         Extension,
         Fact(
-            "Pixels to add at the left, painted anew",
+            "Pixels to add at the left, to be painted",
             label="Outpaint left",
             slider=_EXTENSION,
             option=Option("--outpaint-left"),
@@ -132,7 +132,7 @@ class Outpaint(Parameters):
     right: Annotated[
         Extension,
         Fact(
-            "Pixels to add at the right, painted anew",
+            "Pixels to add at the right, to be painted",
             label="Outpaint right",
             slider=_EXTENSION,
             option=Option("--outpaint-right"),
@@ -142,7 +142,7 @@ class Outpaint(Parameters):
     top: Annotated[
         Extension,
         Fact(
-            "Pixels to add at the top, painted anew",
+            "Pixels to add at the top, to be painted",
             label="Outpaint top",
             slider=_EXTENSION,
             option=Option("--outpaint-top"),
@@ -152,7 +152,7 @@ class Outpaint(Parameters):
     bottom: Annotated[
         Extension,
         Fact(
-            "Pixels to add at the bottom, painted anew",
+            "Pixels to add at the bottom, to be painted",
             label="Outpaint bottom",
             slider=_EXTENSION,
             option=Option("--outpaint-bottom"),

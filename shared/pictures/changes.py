@@ -28,7 +28,7 @@ Action = Literal["delete", "restore", "favourite", "unfavourite", "tag", "untag"
 MOST_TAGS: Final = 20
 LONGEST_TAG: Final = 60
 _BATCH: Final = 500
-_SECONDS: Final = 20.0  # for one request; whoever asked may ask again for the rest
+_SECONDS: Final = 20.0  # for one request; the client may ask again for the rest
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Changed:
 
 @dataclass(frozen=True)
 class Marks:
-    """What an owner says of one picture; None leaves it as it is."""
+    """An owner's marks on one picture; None leaves one as it is."""
 
     favourite: bool | None = None
     tags: list[str] | None = None

@@ -57,7 +57,7 @@ class Filter:
         if wanted := words.of_search(self.words):
             yield Picture.words.contains(wanted)
         if self.checkpoints is not None:
-            yield _of(self.checkpoints)
+            yield Picture.checkpoint.in_(self.checkpoints)
         if self.adapter:
             yield and_(Picture.adapters.contains([self.adapter]), ADAPTED)
         if self.sampler:
@@ -68,7 +68,7 @@ class Filter:
             yield Picture.seed == self.seed
 
     def _of_picture(self) -> Iterator[ColumnElement[bool]]:
-        """Yield the conditions on when it was made, for which job, and what its owner says of it."""
+        """Yield the conditions on when it was made, for which job, and its owner's marks."""
         if self.since:
             yield Picture.ended_at >= self.since
         if self.until:
@@ -83,7 +83,7 @@ class Filter:
             yield self.named()
 
     def named(self) -> ColumnElement[bool]:
-        """Return the condition that a picture is one of `ids`, whoever has it and whether or not it is deleted."""
+        """Return the condition that a picture is one of `ids`, of any owner and whether or not it is deleted."""
         if not self.ids:
             return false()
         jobs = {one.job for one in self.ids}
@@ -91,7 +91,3 @@ class Filter:
             Picture.job_id.in_(jobs),
             tuple_(Picture.job_id, Picture.index).in_([(one.job, one.index) for one in self.ids]),
         )
-
-
-def _of(titles: tuple[str, ...]) -> ColumnElement[bool]:
-    return Picture.checkpoint == titles[0] if len(titles) == 1 else Picture.checkpoint.in_(titles)

@@ -1,4 +1,4 @@
-"""What pictures are found by is read from their jobs' parameters, and finished images of before are listed.
+"""Words and names that pictures are found by, read from their jobs' parameters; finished images of before are listed.
 
 Nothing here is in anybody's way: a worker that finishes an image writes one row by a trigger and reads no parameters,
 and the rows that are read here are skipped while somebody else holds them.

@@ -265,7 +265,7 @@ _Shown = tuple[Image, datetime | None]  # and when its picture was deleted
 
 
 def _images_of(session: Session, job_ids: Sequence[int], span: Span) -> dict[int, list[_Shown]]:
-    """Return the images of a span by their jobs, and one more where there is one."""
+    """Return the images of a span by their jobs, and one more if there is one."""
     found: dict[int, list[_Shown]] = defaultdict(list)
     if not span.limit:
         return found

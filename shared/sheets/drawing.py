@@ -50,7 +50,7 @@ DrawCell = Callable[[int, int, int], Cell]
 
 @dataclass(frozen=True)
 class Words:
-    """What stands around the cells: the title above, the rest beneath."""
+    """The surroundings of the cells: the title above, the rest beneath."""
 
     title: str
     rest: Sequence[str]

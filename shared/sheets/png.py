@@ -47,7 +47,7 @@ class PngWriter:
         self._chunk(b"IDAT", self._packer.compress(filtered.tobytes()))
 
     def ended(self) -> bytes:
-        """Return the whole file. Raises ValueError unless it has as many rows as were told."""
+        """Return the whole file. Raises ValueError unless it has as many rows as it was opened for."""
         if self._missing:
             raise ValueError(f"{self._missing} rows are missing")
         self._chunk(b"IDAT", self._packer.flush())

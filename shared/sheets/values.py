@@ -11,7 +11,7 @@ from shared.params.render import RenderParams
 
 
 def shared_values(spec: JobSpec, indexes: Iterable[int]) -> Mapping[str, str]:
-    """Return what pictures say of their parameters and what is the same in all of these images, by name."""
+    """Return the parameters that the texts in pictures have and that are the same in all of these images, by name."""
     each = (writer.values(spec.image(index)) for index in indexes)
     shared = next(each, {})
     for values in each:

@@ -1,4 +1,4 @@
-"""Sweeps at the door: every image is checked as a job of its own, and nothing is recorded unless all can be."""
+"""Admission of sweeps: every image is checked as a job of its own, and nothing is recorded unless all can be."""
 
 from __future__ import annotations
 

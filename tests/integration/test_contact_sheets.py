@@ -1,4 +1,4 @@
-"""Contact sheets of sweeps: made out of the outbox when a job ends, made anew after a retry, and over HTTP."""
+"""Contact sheets of sweeps: made out of the outbox when a job ends, made again after a retry, and over HTTP."""
 
 from __future__ import annotations
 

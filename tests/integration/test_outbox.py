@@ -130,7 +130,7 @@ def test_an_event_of_a_job_that_was_deleted_is_delivered_too(sessions, farm, end
     assert consumer.got == of(job)
 
 
-@pytest.mark.parametrize("error", [StorageAway("storing", "the disk is full"), RuntimeError("a mistake of ours")])
+@pytest.mark.parametrize("error", [StorageAway("storing", "the disk is full"), RuntimeError("a mistake in the code")])
 def test_what_a_consumer_fails_at_is_tried_again_later_and_keeps_nobody_waiting(sessions, farm, ended, error):
     bad, good = ended(owner="ann"), ended(owner="ann")
     failing, other = Consumer(error, fails=[bad]), Consumer()

@@ -1,4 +1,4 @@
-"""A job that extends a picture, from the door to what is recorded: its size, and what contradicts it."""
+"""A job that extends a picture, from admission to what is recorded: its size, and what contradicts it."""
 
 from __future__ import annotations
 

@@ -26,12 +26,12 @@ demo sd local host cpu default
 Original No norm Ignore Shift Delete ipadapter GFPGAN pth safetensors many nan
 """
 NAMES: Final = frozenset(_NAMES.split())
-"""What is a name in Chinese too, or stands behind a Chinese word to teach the English one."""
+"""Words that are names in Chinese too, or stands behind a Chinese word to teach the English one."""
 EXAMPLE: Final = "a painting of the desert at sunset, pyramids, sun"
 _WORD: Final = re.compile(r"[A-Za-z]{2,}")
 _STYLES: Final = re.compile(r'<fieldset class="field styles.*?</fieldset>', re.DOTALL)  # a file of the farm's own
 _NOT_PAGES: Final = re.compile(r"/(api|static|livez|readyz|metrics|openapi|reference|size|choices)\b")
-"""What programs and scripts read, and the description of the API, which is English."""
+"""Elements that programs and scripts read, and the description of the API, which is English."""
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def reader(client: FlaskClient) -> FlaskClient:
 
 
 def english(markup: str) -> dict[str, str]:
-    """Return the English words of a page that are no names, each with the text that it stands in."""
+    """Return the English words of a page that are not names, each with the text that it stands in."""
     texts = (text.replace(EXAMPLE, "") for text in shown(_STYLES.sub("", markup)))
     return {word: " ".join(text.split()) for text in texts for word in _WORD.findall(text) if word not in NAMES}
 

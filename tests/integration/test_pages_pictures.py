@@ -136,7 +136,7 @@ def test_pictures_are_rendered_again_with_new_seeds(client, make, app):
 def test_compared_pictures_tell_only_what_differs(client, make):
     job, other = make(prompt="a lake", steps=10), make(prompt="a lake", steps=20, cfg_scale=9.0)
     shown = look(client, f"/compare?of={job.id}.0,{other.id}.0")
-    labels = shown.text.partition("What differs")[2]
+    labels = shown.text.partition("Differences")[2]
     assert "Steps 10 20" in labels
     assert "CFG scale 7 9" in labels
     assert "Sampler" not in labels

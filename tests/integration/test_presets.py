@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from shared import presets
+from shared.jobs import presets
 from tests.support.browsing import page, send
 
 URL = "/api/v1/presets"

@@ -1,6 +1,6 @@
 """`main`: a process that has imported the farm and starts others by forking itself.
 
-A start of the API or of a worker is imports for nine tenths of its time. What is started is a process like any other:
+A start of the API or of a worker is imports for nine tenths of its time. A process started so is like any other:
 with its own id, group, environment, streams and command line, run from its real `__main__`. A supervisor that was
 started so forks its workers off itself. Orders come through a socket; when that closes, all that was started is killed.
 """
@@ -60,7 +60,7 @@ class Forked:
 
 
 def main() -> None:
-    """Start what is asked for and tell of its end, until nobody can ask any more."""
+    """Start what is asked for and report its end, until nobody can ask any more."""
     orders = socket.socket(fileno=int(sys.argv[1]))
     for module in (*MODULES, *sys.argv[2].split()):
         importlib.import_module(module)
@@ -106,7 +106,7 @@ def _become(command: Sequence[str], env: Mapping[str, str], *, keep: Iterable[in
         _show([sys.executable, "-m", *command])
         sys.modules["worker.supervisor.child"].subprocess = SimpleNamespace(Popen=Forked)  # type: ignore[attr-defined]
         sys.argv = [*command]
-        for name in (command[0], f"{command[0]}.__main__"):  # it is run anew, as `__main__`
+        for name in (command[0], f"{command[0]}.__main__"):  # it is run again, as `__main__`
             if name in sys.modules and not hasattr(sys.modules[name], "__path__"):
                 del sys.modules[name]
         runpy.run_module(command[0], run_name="__main__", alter_sys=True)

@@ -1,4 +1,4 @@
-"""What is typed beside a preset."""
+"""Options that are typed beside a preset."""
 
 from __future__ import annotations
 

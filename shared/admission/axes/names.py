@@ -57,7 +57,7 @@ class Named(NamedTuple):
 def named(field: str, base: RenderParams) -> Named:
     """Return what the `field` of an axis means for a job with these parameters. Raises BadValues.
 
-    A parameter goes by its dotted name, its label or its option of `farm render`.
+    A parameter is named by its dotted name, its label or its option of `farm render`.
     """
     path = _spelled(field.strip())
     if path in SPECIAL:

@@ -31,7 +31,7 @@ class Item(NamedTuple):
 def items(text: str) -> list[Item]:
     r"""Return the values in a text: `7, "a, b"` are two. A line ends a value too, and `""` in quotes is a quote.
 
-    What stands empty between two commas is left out; a quoted nothing is a value. Raises BadValues for more than
+    An empty place between two commas is left out; a quoted nothing is a value. Raises BadValues for more than
     MOST_VALUES, without reading the rest.
     """
     found: list[Item] = []

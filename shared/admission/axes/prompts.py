@@ -178,7 +178,7 @@ def size(text: str, base: RenderParams, limits: Limits) -> Value:
     try:
         width, height = SIZE.read(text.strip())
     except ValueError:
-        raise BadValues(f"holds {text[:LONGEST]!r}, which is no size", "sizes such as 512x768") from None
+        raise BadValues(f"holds {text[:LONGEST]!r}, which is not a size", "sizes such as 512x768") from None
     sides = (named(name, base) for name in ("width", "height"))
     read = [
         Reader(side.path, side.parameter, base, limits).one(str(given))

@@ -1,7 +1,7 @@
 """diffusers and transformers without scipy.
 
 They import it for schedulers and for losses of training, which the farm has no use for: a sixth of the processor time
-that a reader of model files takes to start. Who needs scipy imports it as ever.
+that a reader of model files takes to start. Code that needs scipy imports it as ever.
 """
 
 from __future__ import annotations

@@ -51,7 +51,8 @@ class Witness:
         if self.first is None:
             self.first = replace(request, x=request.x.clone())
         is_early = step.index <= 1 + step.steps // _PULLS_AT and not step.is_second_pass
-        if _is_guided(request) and (self.guided is None or is_early):
+        is_guided = len(request.terms) > 1 and any(term.is_negative for term in request.terms)
+        if is_guided and (self.guided is None or is_early):
             self.guided = replace(request, x=request.x.clone())
 
 
@@ -99,11 +100,6 @@ def _pulled(params: RenderParams, kit: Kit, request: Denoise) -> Asks[Pull]:
     prompted = yield from decoded(weights, _small(weights, with_prompt))
     unprompted = yield from decoded(weights, _small(weights, without))
     return Pull(request.call, request.sigma, prompted, unprompted)
-
-
-def _is_guided(request: Denoise) -> bool:
-    """Return whether a call has a negative prompt to compare with."""
-    return len(request.terms) > 1 and any(term.is_negative for term in request.terms)
 
 
 def _prompts(params: RenderParams, weights: Weights) -> tuple[tuple[PromptPart, ...], tuple[PromptPart, ...]]:
