@@ -132,7 +132,7 @@ def jobs(services: Services, owner: str, states: Sequence[DisplayState], cursor:
 
 
 def change(services: Services, owner: str, job_id: int, given: object) -> ChangeBody:
-    """Schedule a job anew as a JSON object says, with tickets for where it waits now; what runs goes on as it is.
+    """Reschedule a job as a JSON object says, with tickets for where it waits now; what runs goes on as it is.
 
     Raises Refused, NotFound, Conflict.
     """

@@ -1,6 +1,6 @@
-"""A job that waits is scheduled anew: its pool, its place among its owner's images, its deadline.
+"""Rescheduling of a job that waits: its pool, its place among its owner's images, its deadline.
 
-What runs goes on where it runs. All images that have not succeeded get the new scheduling, so that one that comes back,
+Running images go on where they are. All images that have not succeeded get the new scheduling, so that one that comes back,
 or is tried again, goes where its job goes now.
 """
 
@@ -85,7 +85,7 @@ _JOB: Final = text("""
 
 
 def change(session: Session, job_id: int, wanted: Change, *, by: str) -> int:
-    """Schedule a job anew; return how many of its images wait, and so start as it says now.
+    """Reschedule a job; return how many of its images wait, and so start as it says now.
 
     Tickets go out after the commit, for each image that is queued. Raises NotFound, and Conflict if no image waits.
     """
