@@ -1,7 +1,7 @@
 """Rescheduling of a job that waits: its pool, its place among its owner's images, its deadline.
 
-Running images go on where they are. All images that have not succeeded get the new scheduling, so that one that comes back,
-or is tried again, goes where its job goes now.
+Running images go on where they are. All images that have not succeeded get the new scheduling, so that one
+that comes back, or is tried again, goes where its job goes now.
 """
 
 from __future__ import annotations
