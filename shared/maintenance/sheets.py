@@ -19,7 +19,7 @@ from shared.jobs.stored import SWEEP
 from shared.maintenance.outbox import EventKind, OutboxEvent
 from shared.media.storage import Storage, sheet_key
 from shared.queue import queries
-from shared.queue.queries import JobView
+from shared.queue.queries import MOST_IMAGES, JobView, Span
 from shared.sheets import contact_sheet
 from shared.sheets.drawing import Sheet
 from shared.sheets.pictures import CellPictures
@@ -81,7 +81,7 @@ def _sweep_of(session: Session, event: OutboxEvent) -> JobView | None:
     row = session.get(Job, event.job_id)
     if row is None or row.ended_at != event.at or SWEEP not in row.params:
         return None
-    job = queries.job(session, event.job_id)
+    job = queries.job(session, event.job_id, span=Span(limit=MOST_IMAGES))
     return job if job.spec.axes and job.counts.get(ImageState.SUCCEEDED) else None
 
 

@@ -131,6 +131,21 @@ def test_a_sweep_that_has_ended_gets_a_sheet_with_a_picture_for_each_cell(farm, 
     assert "local" not in picture.info["stepfarm job"], "the file is passed on: it does not name its owner"
 
 
+def test_a_sheet_has_all_cells_of_a_large_sweep(farm, sessions, storage):
+    cells = 101  # more than the images that come with a job
+    job = farm.run(submit, sweep("local", PARAMS, {"steps": [*range(1, cells + 1)]})).job
+    farm.run(transitions.cancel, job.id, 0)
+    farm.run(transitions.cancel, job.id, 1)
+    worker = farm.worker()
+    claim = worker.claim()
+    storage.put(key(claim.job_id, claim.index, claim.attempt, "picture"), png(claim.index))
+    farm.finish(claim)
+    farm.run(transitions.cancel, job.id)
+    [event] = events(farm)
+    make(event, sessions, storage)
+    assert colour(claim.index) in colours(shown(storage.get(sheet_key(job.id, event.id))))
+
+
 def test_an_event_that_comes_twice_makes_one_sheet(farm, job, sessions, storage, monkeypatch):
     render(farm, storage)
     [event] = events(farm)
