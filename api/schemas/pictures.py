@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from api.schemas.jobs import API, EXTENSIONS
+from shared.params.fields import MAX_SEED
 from shared.params.render import RenderParams
 from shared.pictures.changes import LONGEST_TAG, MOST_TAGS, Action, Changed
 from shared.pictures.filters import PictureId
@@ -36,7 +37,7 @@ class PictureFilter(BaseModel):
     adapter: str = Field(default="", max_length=300, description="Name of a LoRA or hypernetwork of the prompt.")
     sampler: str = Field(default="", max_length=100)
     size: str = Field(default="", pattern=r"^([0-9]{1,5}x[0-9]{1,5})?$", description="WIDTHxHEIGHT in pixels.")
-    seed: int | None = Field(default=None, ge=0, le=MAX_ID)
+    seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
     since: datetime | None = Field(
         default=None, alias="from", description="Finished then or later: a day such as 2026-11-30, or a moment."
     )

@@ -19,6 +19,11 @@ TAGGED: Final[ColumnElement[bool]] = literal_column("tags <> '{}'", Boolean)
 ADAPTED: Final[ColumnElement[bool]] = literal_column("adapters <> '{}'", Boolean)
 
 
+def stored_seed(seed: int) -> int:
+    """Return a seed as a row holds it: the upper half of them is negative there, because a bigint is too small."""
+    return seed - 2**64 if seed >= 2**63 else seed
+
+
 @dataclass(frozen=True)
 class PictureId:
     """A picture as people and addresses name it, `12.0`: its job, and its index there."""
@@ -65,7 +70,7 @@ class Filter:
         if self.size:
             yield and_(Picture.width == self.size[0], Picture.height == self.size[1])
         if self.seed is not None:
-            yield Picture.seed == self.seed
+            yield Picture.seed == stored_seed(self.seed)
 
     def _of_picture(self) -> Iterator[ColumnElement[bool]]:
         """Yield the conditions on when it was made, for which job, and its owner's marks."""

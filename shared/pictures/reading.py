@@ -17,6 +17,7 @@ from shared.jobs import stored
 from shared.params.geometry import hires_size
 from shared.params.render import RenderParams
 from shared.pictures import words
+from shared.pictures.filters import stored_seed
 from shared.prompts.adapters import BadTag, used
 
 BATCH: Final = 200
@@ -112,7 +113,7 @@ def _found_by(params: RenderParams) -> dict[str, Any]:
     return {
         "checkpoint": params.checkpoint or None,
         "sampler": params.sampler,
-        "seed": params.seed,
+        "seed": stored_seed(params.seed),
         "width": width,
         "height": height,
         "format": params.format,

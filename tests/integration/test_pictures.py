@@ -77,6 +77,12 @@ def test_pictures_are_found_by_what_they_were_asked_for(make, found):
     assert found(until=datetime.now(UTC) - timedelta(hours=1)) == []
 
 
+def test_the_largest_seeds_are_found_and_are_in_nobodys_way(make, found):
+    largest, other = make(prompt="a boat", seed=2**64 - 1), make(prompt="a boat", seed=2**63 - 1)
+    assert found(seed=2**64 - 1) == [f"{largest.id}.0"]
+    assert found(seed=2**63 - 1) == [f"{other.id}.0"]
+
+
 def test_pages_bring_each_picture_once_also_of_the_same_moment(sessions, make, found):
     job = make(count=7)
     with sessions.begin() as session:
