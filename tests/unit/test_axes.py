@@ -317,6 +317,7 @@ HOSTILE = [
     # Texts.
     (axis("prompt_replace", "x" * 10**6 + ",y"), "sweep.axes.0.values.0", "x"),
     (axis("prompt_replace", ["a", "b" * 9999]), "sweep.axes.0.values.1", "a" * 5000),
+    ({"axes": [axis("prompt_replace", ["a", "a" * 9999])["axes"][0]] * 3}, "sweep.axes", "a"),
     (axis("prompt_replace", "sea,b"), "sweep.axes.0.values.0", "a lake"),
     (axis("prompt_replace", "(a+)+$,b"), "sweep.axes.0.values.0", "a" * 5000 + "!"),
     (axis("prompt_replace", "lake"), "sweep.axes.0.values", "a lake"),
@@ -375,6 +376,9 @@ def test_a_sweep_has_at_most_as_many_images_as_a_job():
 
 def test_what_no_sweep_can_have_is_refused():
     assert "count" in plan({"count": 2, "sweep": axis("steps", "1,2")})[1]
+    found, problems = plan({"negative_prompt": "x" * 10**6, "sweep": axis("steps", "1,2")})
+    assert "negative_prompt" in problems
+    assert not found.cells, "a text that is refused anyway is not copied into every image"
 
 
 def test_a_bad_prompt_is_named_by_its_value_and_others_by_their_field_with_titles():

@@ -11,6 +11,7 @@ from shared.admission import names, prompts
 from shared.admission.accepted import accepted
 from shared.admission.axes.expand import Ground, Varied, expanded
 from shared.admission.axes.names import WHOLE_PROMPT
+from shared.admission.axes.notation import BadValues
 from shared.admission.axes.request import KEY, SweepRequest
 from shared.admission.axes.values import Value
 from shared.errors import FieldError
@@ -77,7 +78,10 @@ def planned(sweep: SweepRequest, ground: Ground) -> Planned:
     found = expanded(sweep, ground)
     if unfit or found.problems:
         return Planned(SweepPlan(sweep), (*unfit, *found.problems))
-    plan = SweepPlan(sweep, found.axes, tuple(_cells(found.axes, ground)))
+    try:
+        plan = SweepPlan(sweep, found.axes, tuple(_cells(found.axes, ground)))
+    except BadValues as bad:  # of several axes together
+        return Planned(SweepPlan(sweep), (FieldError(f"{KEY}.axes", str(bad), bad.accepted),))
     return Planned(plan, first_problems(plan, _Checks(ground.limits).of))
 
 
@@ -99,10 +103,9 @@ def _unfit(ground: Ground) -> Iterator[FieldError]:
         yield FieldError("count", "has no effect beside a sweep", "1; an axis `seed` makes several images of each kind")
     if ground.params.upscale is not None:
         yield FieldError(KEY, "has no effect on a job that enlarges pictures", "no sweep beside upscale")
-    if len(ground.params.prompt) > ground.limits.max_prompt_chars:
-        yield FieldError(
-            "prompt", f"is {len(ground.params.prompt):,} characters long", accepted("prompt", ground.limits)
-        )
+    for name, text in ground.params.of_kind("prompt").items():
+        if len(text) > ground.limits.max_prompt_chars:
+            yield FieldError(name, f"is {len(text):,} characters long", accepted(name, ground.limits))
 
 
 def _cells(axes: Sequence[Varied], ground: Ground) -> Iterator[CellPlan]:

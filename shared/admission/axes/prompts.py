@@ -43,13 +43,15 @@ def replaced(values: object, prompts: Sequence[str], limits: Limits) -> list[Val
         if longest > limits.max_prompt_chars:
             message = f"makes a prompt of {longest:,} characters"
             raise BadValues(message, f"at most {limits.max_prompt_chars:,} characters", place)
-    return [
-        Value(titled(text) or f"without: {titled(sought)}", edit=partial(_replaced, sought, text))
-        for text in (sought, *others)
-    ]
+    edit = partial(_replaced, limits.max_prompt_chars, sought)
+    return [Value(titled(text) or f"without: {titled(sought)}", edit=partial(edit, text)) for text in (sought, *others)]
 
 
-def _replaced(sought: str, text: str, _: str, prompt: str) -> str:
+def _replaced(most: int, sought: str, text: str, _: str, prompt: str) -> str:
+    """Return a prompt with other words. Raises BadValues if that would be too long, as after another such axis."""
+    longest = len(prompt) + prompt.count(sought) * (len(text) - len(sought))
+    if longest > most:
+        raise BadValues(f"make a prompt of {longest:,} characters", f"at most {most:,} characters")
     return prompt.replace(sought, text)
 
 
