@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -16,6 +17,7 @@ from shared.params.render import RenderParams
 
 MOST: Final = 200  # of an owner
 LONGEST_NAME: Final = 60  # characters
+LARGEST: Final = 2**16  # characters of the parameters of one as JSON: all are listed at once
 _NAMES: Final = f"1 to {LONGEST_NAME} characters that can be seen, without /"
 
 
@@ -44,12 +46,14 @@ def find(session: Session, owner: str, name: str) -> Preset:
 def keep(session: Session, owner: str, name: str, params: Mapping[str, Any]) -> bool:
     """Keep parameters under a name, in the place of what it held; return whether the name is new.
 
-    Raises Refused if the name cannot be one, or the owner has too many.
+    Raises Refused if the name cannot be one, the parameters are too long, or the owner has too many.
     """
     if not (name == name.strip() and 0 < len(name) <= LONGEST_NAME and name.isprintable()) or "/" in name:
         raise _refused("name", "cannot be the name of a preset", _NAMES)
     if name in {".", ".."}:
         raise _refused("name", "means a folder in an address", _NAMES)
+    if (size := len(json.dumps(params, ensure_ascii=False))) > LARGEST:
+        raise _refused("body", f"is {size:,} characters long", f"at most {LARGEST:,} characters of parameters")
     others = select(func.count()).where(tables.Preset.owner == owner, tables.Preset.name != name)
     if (session.scalar(others) or 0) >= MOST:
         raise _refused("name", f"would be one preset more than {MOST}", "the name of one that there is, or delete one")

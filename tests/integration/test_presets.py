@@ -50,6 +50,12 @@ def test_wrong_parameters_are_named_and_nothing_is_kept(client):
     assert client.get(f"{URL}/sea").status_code == 404
 
 
+def test_a_preset_of_many_pages_is_refused(client):
+    [problem] = kept(client, "sea", prompt="x" * presets.LARGEST).get_json()["errors"]
+    assert problem["accepted"] == "at most 65,536 characters of parameters"
+    assert client.get(URL).get_json()["presets"] == []
+
+
 def test_groups_with_pictures_are_left_out_and_named(client):
     answer = kept(client, "over", steps=5, img2img={"picture": "0" * 64, "denoising": 0.5}).get_json()
     assert (answer["params"], answer["left_out"]) == ({"steps": 5}, ["img2img"])
