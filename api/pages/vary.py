@@ -30,6 +30,7 @@ SPECIAL: Final = {
 }
 """What can vary beside single parameters, and its name."""
 _BLANK: Final = ("field", "values", "of")
+_LONGEST_NUMBER: Final = 9  # digits; Python reads no number of thousands of them
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def read(form: MultiDict[str, str]) -> dict[str, object]:
     if not axes:
         return {}
     every = form.get("sweep.draft", "").strip()
-    draft = {"draft": {"every": int(every) if every.isdecimal() else every}} if every else {}
+    is_number = every.isdecimal() and len(every) <= _LONGEST_NUMBER
+    draft = {"draft": {"every": int(every) if is_number else every}} if every else {}
     return {KEY: {"axes": axes, "seeds": "each" if form.get("sweep.seeds") else "same"} | draft}
 
 

@@ -97,3 +97,4 @@ def test_rows_that_vary_make_a_sweep_and_are_refused_in_their_places(client):
         "sampler": ["Euler", "LMS"],
     }
     assert sorted(image["seed"] for image in job["images"]) == [7, 8, 9, 10]
+    assert send(client, "/jobs", **FIELDS, **right, **{"sweep.draft": "9" * 5000}).status_code == 422
