@@ -8,6 +8,7 @@ from api.security import auth
 from api.services import services
 from api.use_cases import jobs as use_cases
 from api.use_cases.intermediates import intermediates
+from shared.queue.queries import Span
 
 blueprint = Blueprint("made_pages", __name__, url_prefix="/jobs")
 
@@ -16,5 +17,5 @@ blueprint = Blueprint("made_pages", __name__, url_prefix="/jobs")
 def made(job_id: int, index: int) -> str:
     """Show what was kept of how an image was made."""
     kept = intermediates(services(), auth.owner(), job_id, index)
-    job = use_cases.job(services(), auth.owner(), job_id)
+    job = use_cases.job(services(), auth.owner(), job_id, Span(index - 1, limit=1))
     return render_template("made.html", job=job, index=index, params=job.spec.image(index), made=kept)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from sqlalchemy import text
 
 from shared.db.sessions import transact
 from shared.media.storage import key
+from shared.params.render import RenderParams
 from shared.queue import transitions
+from shared.queue.submit import submit
+from tests.support.admissions import sweep
 from tests.support.browsing import look
 from tests.support.queueing import Farmhand
 
@@ -25,12 +29,17 @@ KEPT = {
 def ended(services, sessions, job_factory, kept=KEPT, **params):
     """A job of one picture, and where the API has it."""
     job = job_factory(intermediates=True, **params)
-    claim = Farmhand(sessions).worker().claim()
-    for kind in ("picture", "thumbnail", "noise", "latents", "guidance"):
-        services.storage.put(key(job.id, 0, claim.attempt, kind), kind.encode())
-    services.storage.put(key(job.id, 0, claim.attempt, "intermediates"), json.dumps(kept).encode())
-    transact(sessions, lambda session: transitions.finish(session, claim, 9))
+    end(services, sessions, kept)
     return job
+
+
+def end(services, sessions, kept=KEPT):
+    claim = Farmhand(sessions).worker().claim()
+    place = (claim.job_id, claim.index, claim.attempt)
+    for kind in ("picture", "thumbnail", "noise", "latents", "guidance"):
+        services.storage.put(key(*place, kind), kind.encode())
+    services.storage.put(key(*place, "intermediates"), json.dumps(kept).encode())
+    transact(sessions, lambda session: transitions.finish(session, claim, 9))
 
 
 def test_links_lead_to_all_of_it(client, services, sessions, job_factory):
@@ -52,6 +61,15 @@ def test_page_shows_five_steps_and_escapes_what_a_prompt_says(client, services, 
     assert places == sorted(places)
     assert "&lt;b&gt;" in client.get(f"/jobs/{job.id}/images/0/made").text
     assert "16 × 8 cells" in page.text
+
+
+def test_a_late_picture_of_a_large_sweep_has_its_page(client, services, sessions):
+    params = RenderParams(checkpoint="demo [cccccccccc]", width=64, height=64, intermediates=True)
+    job = transact(sessions, lambda session: submit(session, sweep("local", params, {"steps": [*range(1, 102)]})).job)
+    held = text("UPDATE images SET state = 'held' WHERE job_id = :job AND index < 100")
+    transact(sessions, lambda session: session.execute(held, {"job": job.id}))
+    end(services, sessions)
+    assert "16 × 8 cells" in look(client, f"/jobs/{job.id}/images/100/made").text
 
 
 def test_without_guidance_and_steps_the_page_says_so(client, services, sessions, job_factory):
