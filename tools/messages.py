@@ -17,6 +17,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
 
+from shared.lessons import BY_NAME
 from shared.models.kinds import KINDS
 from shared.params.facts import GROUPS
 from shared.params.samplers import SCHEDULES
@@ -99,7 +100,7 @@ def texts() -> Iterator[tuple[Text, str]]:
 
 
 def facts() -> Iterator[tuple[str, str]]:
-    """Yield the words that pages take from the facts of parameters and of kinds of model files."""
+    """Yield the words that pages take from the facts of parameters, of experiments and of kinds of model files."""
     for parameter in (*parameters().values(), *parameters(Scheduling).values()):
         fact = parameter.fact
         words = (parameter.label, fact.help, fact.more, fact.placeholder, *fact.means.values(), *fact.labels.values())
@@ -108,6 +109,8 @@ def facts() -> Iterator[tuple[str, str]]:
     for group in GROUPS:
         yield from ((text, "shared/params/facts.py") for text in (group.title, group.summary) if text)
     yield from ((text, "shared/params/samplers.py") for text in SCHEDULES.values())
+    for lesson in BY_NAME.values():
+        yield from ((text, "shared/lessons.py") for text in (lesson.title, lesson.about, lesson.look_for))
     for kind in KINDS.values():
         words = (kind.label, kind.plural, kind.description, kind.accepted)
         yield from ((text, "shared/models/kinds.py") for text in words)

@@ -27,9 +27,11 @@ from api.services import services
 from api.use_cases import catalogue as catalogue_use_cases
 from api.use_cases import images, jobs, presets, sweeps, workers
 from shared.admission import sizes
+from shared.admission.parse import parse
 from shared.admission.parse import refused as refused_for
 from shared.db.states import ImageState
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
+from shared.lessons import BY_NAME
 from shared.models.catalogue import Catalogue
 from shared.models.kinds import Kind
 from shared.params.paths import field_name
@@ -53,11 +55,16 @@ blueprint = Blueprint("form", __name__)
 
 @blueprint.get("/")
 def new() -> str:
-    """Show the form: with the defaults or an example (`try`), or filled in from the job `from` or its picture `image`.
+    """Show the form: with the defaults, an example (`try`) or an experiment (`lesson`), or filled in from the
+    job `from` or its picture `image`.
 
     The picture can be sent on (`to`), or a part of its parameters be used alone (`use`).
     """
     job_id, image, example = number("from"), number("image", least=0), number("try")
+    if lesson := BY_NAME.get(request.args.get("lesson", "")):
+        chosen = (request.args.get("checkpoint", ""), request.args.get("other", ""))
+        params = parse(lesson.request(*chosen), auth.owner(), services().settings.limits).params
+        return _page(prefill.of_sweep(params, lesson.varying(*chosen)))
     if job_id is None:
         return _page(prefill.of_example(example) if example else prefill.fresh())
     if "failed" in request.args:
@@ -305,7 +312,7 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         limits=limits,
         here="/",
         filled=_filled(origin),
-        varies=vary.rows(request.form, errors),
+        varies=vary.rows(origin.varies or request.form, errors),
         vary_options=vary.options(),
         sweep_form=request.form,
         farm=status_line.line(services()),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from werkzeug.datastructures import MultiDict
+
 from api.languages import _
+from api.pages import vary
 from api.pages.form_data import PICTURE, Given, typed
 from api.pages.parameter_table import sides
 from api.schemas.jobs import JobBody, PngInfoBody
@@ -47,6 +51,7 @@ class Origin:
     is_silent: bool = False  # a file that says nothing of how it was made, or nothing that can be read
     before: Given | None = None  # what was typed in the form that a file filled in
     names: tuple[str, ...] = ()  # the fields that are filled in, where the others are to stay as a person left them
+    varies: MultiDict[str, str] | None = None  # the rows that vary; None: as they were typed
 
 
 def fresh() -> Origin:
@@ -66,6 +71,11 @@ def of_example(number: int) -> Origin:
         return Origin(given)
     given["prompt"] = EXAMPLES[number - 1]
     return Origin(given, names=("prompt",))
+
+
+def of_sweep(params: RenderParams, axes: Sequence[tuple[str, Sequence[str]]]) -> Origin:
+    """Return parameters and the fields and values that vary beside them."""
+    return Origin(typed(params.model_dump()), varies=vary.typed(axes))
 
 
 def used(job: JobBody, index: int, what: str) -> Origin | None:

@@ -8,7 +8,21 @@ from http import HTTPStatus
 from flask import Flask, Response, current_app, g, request
 from markupsafe import Markup
 
-from api.pages import adapters, assets, compare, form, jobs, login, made, models, pictures, presets, remix, workers
+from api.pages import (
+    adapters,
+    assets,
+    compare,
+    form,
+    jobs,
+    lessons,
+    login,
+    made,
+    models,
+    pictures,
+    presets,
+    remix,
+    workers,
+)
 from api.pages.filters import FILTERS
 from api.security import auth
 from api.security.origin import SAFE_METHODS
@@ -22,7 +36,8 @@ def init_app(app: Flask) -> None:
     app.context_processor(_who)
     app.after_request(_tag)
     app.after_request(_limit_keeping)
-    for page in (assets, login, form, adapters, jobs, made, remix, pictures, compare, models, presets, workers):
+    first = (assets, login, form, adapters, jobs, made, remix)
+    for page in (*first, pictures, compare, lessons, models, presets, workers):
         app.register_blueprint(page.blueprint)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -70,6 +70,15 @@ def read(form: MultiDict[str, str]) -> dict[str, object]:
     return {KEY: {"axes": axes, "seeds": "each" if form.get("sweep.seeds") else "same"} | draft}
 
 
+def typed(axes: Sequence[tuple[str, Sequence[str]]]) -> MultiDict[str, str]:
+    """Return rows with these fields and values as a person types them."""
+    rows = MultiDict[str, str]()
+    for number, (field, values) in enumerate(axes):
+        rows[f"{KEY}.axes.{number}.field"] = field
+        rows[f"{KEY}.axes.{number}.values"] = ", ".join(map(_quoted, values))
+    return rows
+
+
 def words(preview: SweepPreviewBody) -> str:
     """Return what a sweep would be in a line: `12 pictures, about 40 s`."""
     pictures = ngettext("%(num)s picture", "%(num)s pictures", preview.images)
@@ -82,6 +91,12 @@ def row_label(name: str) -> str:
     """Return what a refusal of a sweep is called on the form: the row that it is about."""
     number = next((int(part) + 1 for part in name.split(".") if part.isdecimal()), None)
     return _("Vary") if number is None else _("Vary, row %(number)s", number=number)
+
+
+def _quoted(value: str) -> str:
+    """Return a value that stands for itself in a list of them."""
+    is_plain = value.strip() == value != "" and not {",", '"', "\n"} & {*value}
+    return value if is_plain else '"{}"'.format(value.replace('"', '""'))
 
 
 def _typed(form: MultiDict[str, str]) -> list[dict[str, str]]:

@@ -265,6 +265,7 @@ export function tell(page) {
 // A button that changes something: the answer is the page as it is then, drawn in place, so that nobody loses theirs.
 async function press(form, button) {
   const body = new FormData(form, button);
+  if (form.dataset.stays) body.set("back", form.dataset.stays); // without scripts it leads elsewhere
   try {
     const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "text/html" } });
     if (!answer.ok) return location.reload();

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -47,11 +47,14 @@ class Submitted:
     is_new: bool
 
 
-def submit(services: Services, owner: str, given: object, idempotency_key: str | None = None) -> Submitted:
+def submit(
+    services: Services, owner: str, given: object, idempotency_key: str | None = None, *, lesson: str | None = None
+) -> Submitted:
     """Record a job of what was given, a JSON object as it came, and publish its tickets.
 
     It is admitted and recorded in one transaction. Before that, a request with a key is looked up, and a request that
-    brings pictures is admitted alone: its pictures are kept as uploads only if no field is wrong.
+    brings pictures is admitted alone: its pictures are kept as uploads only if no field is wrong. `lesson` notes which
+    experiment it is.
     Raises Refused that names every wrong field, Conflict if the key came with another request before.
     """
     request = parse(given, owner, services.settings.limits)
@@ -68,7 +71,7 @@ def submit(services: Services, owner: str, given: object, idempotency_key: str |
 
     def admit_and_record(session: Session) -> tuple[queries.JobView, bool, tuple[str, ...]]:
         complete = admission or admit(session, request, Catalogue.read(session))
-        submission = record(session, complete, idempotency_key)
+        submission = record(session, replace(complete, lesson=lesson), idempotency_key)
         return queries.job(session, submission.job.id, owner), submission.is_new, complete.notes
 
     view, is_new, notes = transact(services.sessions, admit_and_record)

@@ -58,6 +58,8 @@ class Job(Base):
         CheckConstraint("failed >= 0 AND cancelled >= 0 AND unfinished + failed + cancelled <= count", name="ended"),
         Index(None, "owner", "id"),
         Index(None, "owner", "state", "id"),
+        # An owner's latest job of each experiment.
+        Index("ix_jobs_lesson", "owner", "lesson", "id", postgresql_where=text("lesson IS NOT NULL")),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
@@ -81,6 +83,7 @@ class Job(Base):
     failed: Mapped[int] = mapped_column(server_default=text("0"))  # images that ended so, counted with it
     cancelled: Mapped[int] = mapped_column(server_default=text("0"))
     idempotency_key: Mapped[str | None]
+    lesson: Mapped[str | None]  # which experiment of `shared.lessons` it is
     idempotency_digest: Mapped[str | None]  # SHA-256 of the body with the key: another body under it is refused
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     ended_at: Mapped[datetime | None]

@@ -210,6 +210,12 @@ def jobs(
     return Page(tuple(_views(session, page, Span(limit=SHOWN))), page[-1].id if len(rows) > limit else None)
 
 
+def latest_of_lessons(session: Session, owner: str, lessons: Collection[str]) -> dict[str, int]:
+    """Return an owner's latest job of each of these experiments, by the experiment's name."""
+    latest = select(Job.lesson, func.max(Job.id)).where(Job.owner == owner, Job.lesson.in_(lessons))
+    return {str(lesson): job_id for lesson, job_id in session.execute(latest.group_by(Job.lesson))}
+
+
 def _is_in(state: ImageState) -> ColumnElement[bool]:
     """The condition that a job is displayed as `state`."""
     if state.is_final:

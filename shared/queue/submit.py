@@ -50,6 +50,7 @@ class Admission:
     axes: tuple[Axis, ...] = ()
     cells: tuple[Cell, ...] = ()  # the images of a sweep, by index; none: they differ by their seeds alone
     seeds: SeedsOfCells = "same"  # of the cells
+    lesson: str | None = None  # which experiment of `shared.lessons` it is
     draft_every: int = 1  # every image of this number is queued; the others are held until the job is released
 
     def __post_init__(self) -> None:
@@ -114,6 +115,7 @@ def submit(session: Session, admission: Admission, idempotency_key: str | None =
         **scheduling.model_dump(),
         count=params.count,
         unfinished=params.count,
+        lesson=admission.lesson,
         idempotency_key=idempotency_key or None,
         idempotency_digest=admission.request if idempotency_key else None,
     )

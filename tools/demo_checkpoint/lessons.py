@@ -1,86 +1,34 @@
-"""Six experiments of a first lesson: what each knob does, as rows of eight pictures of the same eight seeds."""
+"""The experiments of the page of lessons as rows of pictures, with what the judge counts in them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from api.languages import translations
+from shared.admission.admit import prepare
+from shared.admission.parse import parse
+from shared.lessons import LESSONS, Lesson
+from shared.params.render import RenderParams
+from shared.settings import Limits
 from tools.demo_checkpoint.judging import Found, Judge, shows
-from tools.demo_checkpoint.studio import Studio, painted
+from tools.demo_checkpoint.studio import SIDE, Studio
 
-SEEDS = range(1, 9)
-PYRAMIDS = "a painting of the desert at sunset, pyramids, sun"
-SAILBOAT = "a photo of the sea at night, moon, red sailboat"
-HOUSE = "a painting of the meadow at noon with clouds and a red house"
+CHECKPOINTS = ("scenes-v1", "scenes-pixel-v1")
+SIZE = {"width": SIDE, "height": SIDE}
+JUDGED = {"en": "the judge finds", "zh": "判别器在图片中找到的内容"}
+"""The head of the figures, by the language of a page."""
 
 
-@dataclass(frozen=True)
-class Try:
-    """One row of an experiment: a prompt with what is changed, rendered for each seed by one of the checkpoints."""
+class Row(NamedTuple):
+    """The pictures of a sheet that stand beside each other, each with the number of its checkpoint."""
 
     label: str
-    prompt: str
-    changes: dict[str, object] = field(default_factory=dict)
-    seeds: Sequence[int] = SEEDS
-    checkpoint: int = 0
-
-
-@dataclass(frozen=True)
-class Lesson:
-    """An experiment: what one sees, the words that the judge counts, and the rows."""
-
-    name: str
-    title: str
-    words: tuple[str, ...]
-    tries: tuple[Try, ...]
-
-
-LESSONS = (
-    Lesson(
-        "words",
-        "The prompt says what is there, the negative prompt what is not",
-        ("pyramids", "sun", "desert", "sunset"),
-        (
-            Try("pyramids in the prompt", PYRAMIDS),
-            Try("without them", PYRAMIDS.replace(" pyramids,", "")),
-            Try("pyramids in both prompts", PYRAMIDS, {"negative_prompt": "pyramids"}),
-        ),
-    ),
-    Lesson(
-        "guidance",
-        "The CFG scale says how strongly the prompt guides",
-        ("sailboat", "red", "moon", "night"),
-        tuple(Try(f"CFG {scale:g}", SAILBOAT, {"cfg_scale": scale}) for scale in (1.0, 4.0, 7.0, 15.0)),
-    ),
-    Lesson(
-        "steps",
-        "More steps draw finer, up to a point",
-        ("house", "red", "clouds", "meadow"),
-        tuple(Try(f"{steps} steps", HOUSE, {"steps": steps}) for steps in (5, 10, 20, 40)),
-    ),
-    Lesson(
-        "samplers",
-        "Samplers go different ways from the same noise",
-        ("sailboat", "red", "moon", "night"),
-        tuple(Try(name, SAILBOAT, {"sampler": name}) for name in ("Euler a", "Euler", "DPM++ 2M", "DDIM")),
-    ),
-    Lesson(
-        "seeds",
-        "One seed is one picture; another seed is another",
-        ("pyramids", "sun"),
-        (
-            Try("seed 1, rendered four times", PYRAMIDS, seeds=(1, 1, 1, 1)),
-            Try("seeds 1 to 4", PYRAMIDS, seeds=(1, 2, 3, 4)),
-        ),
-    ),
-    Lesson(
-        "checkpoints",
-        "Another checkpoint paints the same words its own way",
-        ("house", "red", "painting", "pixel art"),
-        (Try("scenes-v1", HOUSE), Try("scenes-pixel-v1", HOUSE, checkpoint=1)),
-    ),
-)
+    asked: tuple[RenderParams, ...]
+    checkpoint: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,16 +40,34 @@ class Outcome:
     figures: str
 
 
+def rows(lesson: Lesson) -> list[Row]:
+    """The job of an experiment, planned as the farm plans it, a row for each value of all axes but the last."""
+    request = prepare(parse(lesson.request(*CHECKPOINTS), "", Limits()), {})
+    if request.plan is None or request.problems:
+        raise ValueError(f"{lesson.name} is no sweep that can be rendered: {request.problems}")
+    plan, found = request.plan, []
+    for places, cells in groupby(plan.cells, key=lambda cell: cell.places[:-1]):
+        line = list(cells)
+        titles = plan.titles(line[0])[:-1] if places else [plan.titles(cell)[-1] for cell in line]
+        names = [axis.label for axis in (plan.described[:-1] if places else plan.described)]
+        label = ", ".join(f"{name} {title}" for name, title in zip(names, titles, strict=True)) if places else ""
+        asked = tuple(cell.params.model_copy(update=SIZE) for cell in line)
+        found.append(
+            Row(label or f"{names[0]} {', '.join(titles)}", asked, CHECKPOINTS.index(line[0].params.checkpoint))
+        )
+    return found
+
+
 def held(lesson: Lesson, studios: Sequence[Studio], judge: Judge) -> list[Outcome]:
     """The rows of a lesson, rendered; where a row repeats a seed it also says how far its pictures are apart."""
     outcomes = []
-    for row in lesson.tries:
-        asked = [painted(row.prompt, seed, **row.changes) for seed in row.seeds]
-        pictures = studios[row.checkpoint].render(asked)
+    for row in rows(lesson):
+        pictures = studios[row.checkpoint].render(row.asked)
         figures = counted(judge.of(pictures), lesson.words)
-        if len(set(row.seeds)) < len(row.seeds):
-            apart = int(np.abs(pictures.astype(np.int16) - pictures[0]).max())
-            figures += f"; at most {apart} of 255 apart"
+        seeds = [one.seed for one in row.asked]
+        if (twice := next((seed for seed in seeds if seeds.count(seed) > 1), None)) is not None:
+            same = pictures[[at for at, seed in enumerate(seeds) if seed == twice]].astype(np.int16)
+            figures += f"; those of seed {twice} at most {int(np.abs(same - same[0]).max())} of 255 apart"
         outcomes.append(Outcome(row.label, pictures, figures))
     return outcomes
 
@@ -112,14 +78,16 @@ def counted(found: Found, words: Sequence[str]) -> str:
 
 
 def pictures_needed(lessons: Sequence[Lesson] = LESSONS) -> int:
-    return sum(len(row.seeds) for lesson in lessons for row in lesson.tries)
+    return sum(len(row.asked) for lesson in lessons for row in rows(lesson))
 
 
-def page(outcomes: dict[str, list[Outcome]], folder: str) -> str:
-    """All lessons as a page in Markdown, each with its sheet and its figures."""
+def page(outcomes: dict[str, list[Outcome]], folder: str, language: str = "en") -> str:
+    """All lessons as a page in Markdown, each with its sheet and its figures; titles in the language of the page."""
+    said = translations(language).gettext
     parts = []
     for number, lesson in enumerate(LESSONS, 1):
-        rows = [f"| {outcome.label} | {outcome.figures} |" for outcome in outcomes[lesson.name]]
-        table = "\n".join(["| | the judge finds |", "| --- | --- |", *rows])
-        parts.append(f"## {number}. {lesson.title}\n\n![{lesson.title}]({folder}/{lesson.name}.webp)\n\n{table}")
+        lines = [f"| {outcome.label} | {outcome.figures} |" for outcome in outcomes[lesson.name]]
+        table = "\n".join([f"| | {JUDGED[language]} |", "| --- | --- |", *lines])
+        title = said(lesson.title)
+        parts.append(f"## {number}. {title}\n\n![{title}]({folder}/{lesson.name}.webp)\n\n{table}")
     return "\n\n".join(parts)

@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
+from shared.lessons import LESSONS
 from tools.demo_checkpoint import asking, lessons, sheets
 from tools.demo_checkpoint.judge import SCENES, counted, replaced
 from tools.demo_checkpoint.judging import Judge
-from tools.demo_checkpoint.lessons import LESSONS, Outcome
+from tools.demo_checkpoint.lessons import Outcome
 from tools.demo_checkpoint.studio import Studio, painted
 
 PIXEL = SCENES.with_name("scenes-pixel-v1.safetensors")
 DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {"lessons.md": "en", "lessons.zh.md": "zh"}
 CONTACTS = 48
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -28,7 +30,7 @@ def main() -> None:
 def hold_lessons(
     checkpoint: Annotated[Path, typer.Option(help="the checkpoint of the lessons")] = SCENES,
     other: Annotated[Path, typer.Option(help="the one it is compared with")] = PIXEL,
-    docs: Annotated[Path, typer.Option(help="folder of lessons.md, between whose marks the figures go")] = DOCS,
+    docs: Annotated[Path, typer.Option(help="folder of the pages between whose marks the figures go")] = DOCS,
 ) -> None:
     """Make the six experiments of docs/lessons.md: a sheet each, with what the judge finds in it."""
     judge, outcomes = Judge.load(), dict[str, list[Outcome]]()
@@ -39,8 +41,9 @@ def hold_lessons(
             rows = [(f"{one.label}: {one.figures}", one.pictures) for one in outcomes[lesson.name]]
             (docs / "lessons").mkdir(exist_ok=True)
             sheets.write_rows(rows, docs / "lessons" / f"{lesson.name}.webp")
-    page = docs / "lessons.md"
-    page.write_text(replaced(page.read_text(encoding="utf-8"), lessons.page(outcomes, "lessons")), encoding="utf-8")
+    for name, language in PAGES.items():
+        page, made = docs / name, lessons.page(outcomes, "lessons", language)
+        page.write_text(replaced(page.read_text(encoding="utf-8"), made), encoding="utf-8")
 
 
 @app.command()
