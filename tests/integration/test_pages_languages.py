@@ -23,7 +23,7 @@ automatic none Ctrl Enter Euler LMS Heun DPM DPM2 SDE DDIM PLMS UniPC LCM TCD Re
 Polyexponential SGM Uniform KL Optimal Align Your Simple Normal Beta Turbo fast adaptive Stable Diffusion XL
 Kandinsky IPNDM DEIS ancestral Latent nearest exact bicubic antialiased bilinear Lanczos Nearest None scale to
 demo sd local host cpu default
-Original No norm Ignore Shift Delete ipadapter GFPGAN pth safetensors many nan
+Original No norm Ignore Shift Delete ipadapter GFPGAN pth safetensors many nan name
 """
 NAMES: Final = frozenset(_NAMES.split())
 """Words that are names in Chinese too, or stands behind a Chinese word to teach the English one."""

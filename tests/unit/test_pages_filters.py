@@ -25,7 +25,7 @@ def test_marked_text_is_escaped_before_its_code_is_set_apart():
 
 
 def image(**columns: object) -> ImageBody:
-    links = ImageLinks(picture=None, thumbnail=None, preview=None, film=None, strip=None)
+    links = ImageLinks(picture=None, thumbnail=None, preview=None, film=None, strip=None, intermediates=None)
     usual = {
         "index": 0,
         "state": "running",

@@ -106,6 +106,7 @@ def test_every_default_is_what_it_always_was():
                 "weight": 1.0,
                 "soft": False,
             },
+            "outpaint": {"left": 0, "right": 0, "top": 0, "bottom": 0, "feather": 32, "content": "fill"},
         },
         "original_size": {"width": 1, "height": 1},
         "crop": {"left": 0, "top": 0},
@@ -115,6 +116,7 @@ def test_every_default_is_what_it_always_was():
         "upscale": None,
         "ip_adapters": [],
         "faces": {"restorer": "x", "strength": 1.0, "fidelity": 0.5},
+        "intermediates": False,
     }
 
 
