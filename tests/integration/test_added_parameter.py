@@ -222,7 +222,7 @@ from typer.testing import CliRunner
 from cli import render
 from cli.main import app
 asked = {}
-render.render = lambda settings, params, pictures, out, *, as_json: asked.update(params) or 0
+render.render = lambda settings, params, pictures, out, **how: asked.update(params) or 0
 help = CliRunner().invoke(app, ["render", "--help"], terminal_width=110).output
 answer = CliRunner().invoke(app, given["command"])
 print(json.dumps({"help": help, "asked": asked, "status": answer.exit_code, "output": answer.output}))
