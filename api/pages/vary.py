@@ -13,8 +13,9 @@ from api.pages.fieldsets import full_label
 from api.pages.filters import time_words
 from api.schemas.sweeps import SweepPreviewBody
 from shared.admission.axes.names import varied
-from shared.admission.axes.request import KEY, MOST_AXES
+from shared.admission.axes.request import KEY
 from shared.errors import FieldError
+from shared.params.job_spec import MOST_AXES
 
 SPECIAL: Final = {
     "prompt_replace": lazy("Words of the prompt, replaced"),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
 
 from sqlalchemy.orm import Session
 
 from shared.admission import backlog, no_effect, outpainting, prompts, ranges, scheduling, sizes, sources, upscaling
 from shared.admission.axes import cells
-from shared.admission.axes.expand import Ground
+from shared.admission.axes.expand import RANDOM_SEEDS, Ground
 from shared.admission.axes.plan import SweepPlan, planned
 from shared.admission.axes.wildcards import NO_WILDCARDS, Wildcards
 from shared.admission.named_models import NamedModels
@@ -25,8 +24,6 @@ from shared.params.fields import RANDOM_SEED
 from shared.params.render import RenderParams
 from shared.prompts.styles import Style
 from shared.queue.submit import Admission
-
-_RANDOM_SEEDS: Final = 2**32  # few enough digits to read out; any seed up to MAX_SEED can be given
 
 
 def prepare(
@@ -118,5 +115,5 @@ def _around(session: Session, request: JobRequest) -> list[FieldError]:
 def _completed(params: RenderParams, titles: Mapping[str, str], size: sizes.Size) -> RenderParams:
     """Return the parameters with seeds drawn, this size and these titles of model files, by dotted field name."""
     seeds = ["seed", "noise.variation_seed"] if params.noise.variation_strength > 0 else ["seed"]
-    drawn = {path: secrets.randbelow(_RANDOM_SEEDS) for path in seeds if paths.get(params, path) == RANDOM_SEED}
+    drawn = {path: secrets.randbelow(RANDOM_SEEDS) for path in seeds if paths.get(params, path) == RANDOM_SEED}
     return paths.replaced(params, {**titles, **drawn, "width": size[0], "height": size[1]})

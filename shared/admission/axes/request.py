@@ -10,10 +10,10 @@ from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema
 from shared.admission.axes.notation import MOST_VALUES
 from shared.errors import FieldError
 from shared.params.fields import Parameters, Text
+from shared.params.job_spec import MOST_AXES
 from shared.wording import LONGEST, message, spelled, wanted
 
 KEY: Final = "sweep"
-MOST_AXES: Final = 3
 MOST_CELLS: Final = 1000
 _MOST_ERRORS: Final = 10
 _ITEMS: Final = [{"type": name} for name in ("string", "number", "boolean", "null")]
