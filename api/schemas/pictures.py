@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from api.schemas.jobs import API, EXTENSIONS
-from shared.params.fields import MAX_SEED
+from shared.params.fields import MAX_SEED, Text
 from shared.params.render import RenderParams
 from shared.pictures.changes import LONGEST_TAG, MOST_TAGS, Action, Changed
 from shared.pictures.filters import PictureId
@@ -33,9 +33,9 @@ class PictureFilter(BaseModel):
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
     words: str = Field(default="", max_length=400, description="Words of the prompt; all of them must be there.")
-    checkpoint: str = Field(default="", max_length=300, description="Title, name or short hash of the checkpoint.")
-    adapter: str = Field(default="", max_length=300, description="Name of a LoRA or hypernetwork of the prompt.")
-    sampler: str = Field(default="", max_length=100)
+    checkpoint: Text = Field(default="", max_length=300, description="Title, name or short hash of the checkpoint.")
+    adapter: Text = Field(default="", max_length=300, description="Name of a LoRA or hypernetwork of the prompt.")
+    sampler: Text = Field(default="", max_length=100)
     size: str = Field(default="", pattern=r"^([0-9]{1,5}x[0-9]{1,5})?$", description="WIDTHxHEIGHT in pixels.")
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
     since: datetime | None = Field(

@@ -37,7 +37,7 @@ def every(session: Session, owner: str) -> Sequence[Preset]:
 
 def find(session: Session, owner: str, name: str) -> Preset:
     """Return one of an owner's presets. Raises NotFound."""
-    row = session.execute(_read(owner).where(tables.Preset.name == name)).one_or_none()
+    row = session.execute(_read(owner).where(tables.Preset.name == name)).one_or_none() if _is_name(name) else None
     if row is None:
         raise _missing(name)
     return Preset(*row)
@@ -48,7 +48,7 @@ def keep(session: Session, owner: str, name: str, params: Mapping[str, Any]) -> 
 
     Raises Refused if the name cannot be one, the parameters are too long, or the owner has too many.
     """
-    if not (name == name.strip() and 0 < len(name) <= LONGEST_NAME and name.isprintable()) or "/" in name:
+    if not _is_name(name):
         raise _refused("name", "cannot be the name of a preset", _NAMES)
     if name in {".", ".."}:
         raise _refused("name", "means a folder in an address", _NAMES)
@@ -70,7 +70,7 @@ def keep(session: Session, owner: str, name: str, params: Mapping[str, Any]) -> 
 def drop(session: Session, owner: str, name: str) -> None:
     """Delete one of an owner's presets. Raises NotFound."""
     gone = delete(tables.Preset).where(tables.Preset.owner == owner, tables.Preset.name == name)
-    if session.scalar(gone.returning(tables.Preset.name)) is None:
+    if not _is_name(name) or session.scalar(gone.returning(tables.Preset.name)) is None:
         raise _missing(name)
 
 
@@ -81,6 +81,12 @@ def storable(params: RenderParams) -> tuple[dict[str, Any], list[str]]:
     stored = params.model_dump(mode="json", exclude_defaults=True)
     left_out = sorted({name.partition(".")[0] for name in params.pictures})
     return {name: value for name, value in stored.items() if name not in left_out}, left_out
+
+
+def _is_name(name: str) -> bool:
+    """Return whether a preset can have this name; the database itself takes no NUL and no half of a character."""
+    is_seen = name == name.strip() and name.isprintable()
+    return is_seen and 0 < len(name) <= LONGEST_NAME and "/" not in name
 
 
 def _read(owner: str) -> Any:  # noqa: ANN401 - a selection of three columns

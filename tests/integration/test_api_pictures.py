@@ -71,6 +71,7 @@ def test_pages_filters_and_one_picture(client, make):
     [
         ("cursor", "x"), ("cursor", "1-"), ("size", "64"), ("seed", "-1"), ("from", "yesterday"), ("limit", "0"),
         ("order", "random"), ("words", "x" * 401), ("job", str(2**63)), ("colour", "red"), ("tag", ""),
+        ("sampler", "a\0b"), ("adapter", "a\0b"), ("checkpoint", "a\0b"),
     ],
 )  # fmt: skip
 def test_a_filter_that_makes_no_sense_is_refused_by_name(client, field, value):

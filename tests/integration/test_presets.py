@@ -40,6 +40,8 @@ def test_presets_are_their_owners_alone(sessions):
 def test_names_that_nobody_could_type_are_refused(client, name):
     [problem] = kept(client, name, steps=5).get_json()["errors"]
     assert problem["field"] == "name"
+    assert client.get(f"{URL}/{name}").status_code == 404
+    assert client.delete(f"{URL}/{name}").status_code == 404
     assert client.get(URL).get_json()["presets"] == []
 
 
