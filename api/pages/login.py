@@ -30,11 +30,8 @@ def submit_key() -> AnyResponse:
     try:
         auth.sign_in(current_app, request.form.get("key", "").strip())
     except Unauthorized as error:
-        return _again(
-            wanted,
-            f"{said(error)} {_('Check it for missing letters, or ask the person who runs this farm.')}",
-            error.status,
-        )
+        advice = _("Check it for missing letters, or ask the person who runs this farm.")
+        return _again(wanted, f"{said(error)} {advice}", error.status)
     except TooManyTries as error:
         answer = _again(wanted, said(error), error.status)
         answer.headers["Retry-After"] = str(error.seconds)

@@ -62,7 +62,8 @@ def compose(  # noqa: PLR0913 - all that the line may mention
     load = [ngettext("%(num)s image running", "%(num)s images running", running)] if running else []
     load += [ngettext("%(num)s image waiting", "%(num)s images waiting", queued)] if queued else []
     who = _("The workers are starting") if are_coming else _workers(workers)
-    words = f"{who} · {', '.join(load) or _('nothing waits')}"
+    rest = ", ".join(load) or _("nothing waits")  # not within the f-string: Babel finds no text there
+    words = f"{who} · {rest}"
     sentence = _("%(words)s.", words=words)
     if are_coming:
         return Line("warn", sentence, _("Jobs can be submitted; they begin as soon as one is ready."))
