@@ -47,6 +47,8 @@ _GONE: Final = {
     MASK: (lazy("The page no longer has the mask: draw it again"), lazy("a mask, or the box unticked")),
 }
 """The message if a box for a picture is ticked but no picture came."""
+_STAYS: Final = {"/": "/#job-", "/inpaint": "/inpaint?job="}
+"""The pages that stay in sight when they submit a job, and their addresses with its number."""
 _TYPED: Final = "typed."
 """The prefix of the fields as they were typed, which are sent along with a picture that fills the form in."""
 
@@ -95,9 +97,9 @@ def submit() -> AnyResponse:
         return Response(_page(Origin(given), early=early), 503, headers)
     for note in submitted.job.notes:
         flash(said(note))
-    if request.form.get("back") == "/":
+    if stays := _STAYS.get(request.form.get("back", "")):
         flash(remix.queued(submitted.job))
-        return redirect(f"/#job-{submitted.job.id}", 303)
+        return redirect(f"{stays}{submitted.job.id}", 303)
     return redirect(submitted.job.links.page, 303)
 
 
@@ -158,6 +160,8 @@ def send(job_id: int, index: int) -> AnyResponse:
     except Refused as refused:
         flash(said(refused))
         return redirect(f"/jobs/{job_id}", 303)
+    if to == "inpaint":
+        return redirect(f"/inpaint?from={job_id}&image={index}&source={source.id}", 303)
     return redirect(f"/?from={job_id}&image={index}&to={to}&source={source.id}#{to}", 303)
 
 
@@ -282,6 +286,11 @@ def _all_wrong(given: Given, refusals: Mapping[str, Refused]) -> Refused:
 
 
 def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | None = None) -> str:
+    return render_template("form.html", **shown(origin, refused, early), here="/", **_strips())
+
+
+def shown(origin: Origin, refused: Refused | None = None, early: NotLooked | None = None) -> dict[str, object]:
+    """Return what a template draws the form of: its controls as they are filled in, and what was wrong with them."""
     catalogue = catalogue_use_cases.offered(services(), (*KINDS_OFFERED, "other"), _named(origin.given))
     limits = services().settings.limits
     checkpoints = catalogue.entries(first=limits.first_checkpoint)
@@ -291,33 +300,30 @@ def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
     made = widgets.controls(origin.given, errors, offered, limits)
     if not limits.may_be_urgent(auth.owner()):
         del made["urgent"]
-    return render_template(
-        "form.html",
-        of=made,
-        places={*made, *FILES},
-        everyday=widgets.everyday(made),
-        sections=widgets.sections(made, missing(catalogue)),
-        errors=[(_INPUTS.get(name, name), _label(name), error) for name, error in errors.items()],
-        refused=refused,
-        early=early,
-        origin=origin,
-        no_checkpoint=_no_checkpoint(catalogue),
-        is_looking=catalogue.awaited_since is not None and not is_default_known,
-        unusable=[checkpoint for checkpoint in checkpoints if not checkpoint.usable],
-        others=catalogue.entries("other"),
-        most_files=catalogue_use_cases.OFFERED,
-        adapters=adapters.offers(catalogue, checkpoint=origin.given["checkpoint"]),
-        own_size=_own_size(catalogue, origin.given),
-        presets=presets.every(services(), auth.owner()).presets,
-        limits=limits,
-        here="/",
-        filled=_filled(origin),
-        varies=vary.rows(origin.varies or request.form, errors),
-        vary_options=vary.options(),
-        sweep_form=request.form,
-        farm=status_line.line(services()),
-        **_strips(),
-    )
+    return {
+        "of": made,
+        "places": {*made, *FILES},
+        "everyday": widgets.everyday(made),
+        "sections": widgets.sections(made, missing(catalogue)),
+        "errors": [(_INPUTS.get(name, name), _label(name), error) for name, error in errors.items()],
+        "refused": refused,
+        "early": early,
+        "origin": origin,
+        "no_checkpoint": _no_checkpoint(catalogue),
+        "is_looking": catalogue.awaited_since is not None and not is_default_known,
+        "unusable": [checkpoint for checkpoint in checkpoints if not checkpoint.usable],
+        "others": catalogue.entries("other"),
+        "most_files": catalogue_use_cases.OFFERED,
+        "adapters": adapters.offers(catalogue, checkpoint=origin.given["checkpoint"]),
+        "own_size": _own_size(catalogue, origin.given),
+        "presets": presets.every(services(), auth.owner()).presets,
+        "limits": limits,
+        "filled": _filled(origin),
+        "varies": vary.rows(origin.varies or request.form, errors),
+        "vary_options": vary.options(),
+        "sweep_form": request.form,
+        "farm": status_line.line(services()),
+    }
 
 
 def _label(name: str) -> str:

@@ -229,7 +229,7 @@ def _change(job_id: int, change: Callable[..., ChangeBody], words: Lazy, index: 
 def _back(job_id: int, index: int | None) -> str:
     """Return the address of what was changed: the list as it was looked at, the studio, the job, or its image."""
     back = request.form.get("back", "")
-    if back.startswith("/jobs?") or back in ("/jobs", "/"):
+    if back.startswith(("/jobs?", "/inpaint?job=")) or back in ("/jobs", "/"):
         return inside(back)
     if index is None:
         return f"/jobs/{job_id}"

@@ -13,6 +13,7 @@ from api.pages import (
     assets,
     compare,
     form,
+    inpaint,
     jobs,
     lessons,
     login,
@@ -36,7 +37,7 @@ def init_app(app: Flask) -> None:
     app.context_processor(_who)
     app.after_request(_tag)
     app.after_request(_limit_keeping)
-    first = (assets, login, form, adapters, jobs, made, remix)
+    first = (assets, login, form, inpaint, adapters, jobs, made, remix)
     for page in (*first, pictures, compare, lessons, models, presets, workers):
         app.register_blueprint(page.blueprint)
 

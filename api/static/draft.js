@@ -97,7 +97,7 @@ function restore(form, draft) {
 }
 
 export function startDraft(form) {
-  const name = `stepfarm.draft.${form.dataset.owner}`;
+  const name = ["stepfarm.draft", form.dataset.owner, form.dataset.draft].filter((part) => part !== undefined).join(".");
   let timer = 0;
 
   function keep() {
@@ -112,6 +112,7 @@ export function startDraft(form) {
   addEventListener("pagehide", keep);
 
   const clear = form.querySelector("[data-clears]");
+  if (!clear) return;
   clear.hidden = false;
   clear.addEventListener("click", () => {
     const before = values(form);

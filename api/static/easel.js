@@ -1,9 +1,11 @@
-// Draws a mask over a picture: with mouse, pen or finger, or with keys; the view can be larger than the window.
+// Draws a mask over a picture: with mouse, pen or finger, or with keys. The view can be larger than the window: the wheel
+// zooms at the pointer (with Ctrl, unless the stage has `data-zooms`), the space bar or the middle button moves it.
 
 import { Mask } from "./mask.js";
 import { _ } from "./texts.js";
 
 const ZOOMS = [1, 1.5, 2, 3, 4, 6, 8];
+const WHEEL = 400; // pixels of the wheel in which the view grows by a factor of e
 
 export function setUp(source, picture) {
   const part = (name) => source.querySelector(`[data-shows="${name}"]`);
@@ -13,7 +15,10 @@ export function setUp(source, picture) {
   const ring = document.createElement("span");
   const mask = new Mask(canvas);
   const at = { x: 0, y: 0 };
-  let [erases, zoom, stroke, isDown] = [false, 0, null, false];
+  const stage = easel.parentElement;
+  let [erases, zoom, stroke, isDown] = [false, 1, null, false];
+  let byKeys = true; // the brush was moved last by keys, so that the space bar paints
+  let [isHeld, grip] = [false, null]; // the space bar is held to move the view; where the view is held
 
   canvas.tabIndex = 0;
   canvas.setAttribute("role", "application");
@@ -41,16 +46,27 @@ export function setUp(source, picture) {
   const end = () => { stroke?.end(); stroke = null; };
 
   canvas.addEventListener("pointerdown", (event) => {
+    if (event.button === 1 || (event.button === 0 && isHeld)) {
+      canvas.setPointerCapture(event.pointerId);
+      grip = { x: event.clientX + stage.scrollLeft, y: event.clientY + stage.scrollTop };
+      return;
+    }
     if (event.button !== 0) return;
     canvas.setPointerCapture(event.pointerId);
     follow(event);
     begin();
   });
+  canvas.addEventListener("mousedown", (event) => { if (event.button === 1) event.preventDefault(); }); // no scrolling by itself
   canvas.addEventListener("pointermove", (event) => {
+    byKeys = false;
+    if (grip) {
+      [stage.scrollLeft, stage.scrollTop] = [grip.x - event.clientX, grip.y - event.clientY];
+      return;
+    }
     for (const one of event.getCoalescedEvents?.() ?? [event]) { follow(one); stroke?.to(at.x, at.y); }
     follow(event);
   });
-  for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, end);
+  for (const kind of ["pointerup", "pointercancel"]) canvas.addEventListener(kind, () => { grip = null; end(); });
 
   function choose(eraser) {
     erases = eraser;
@@ -63,11 +79,32 @@ export function setUp(source, picture) {
     place(at.x, at.y);
   }
 
-  function look(step) {
-    zoom = step === 0 ? 0 : Math.min(Math.max(zoom + step, 0), ZOOMS.length - 1);
-    easel.style.width = `${ZOOMS[zoom] * 100}%`;
+  // In a stage of its own height the whole picture is seen, whatever its proportions.
+  function fit() {
+    if (!("zooms" in stage.dataset) || !picture.naturalWidth) return 1;
+    return Math.min(1, (stage.clientHeight * picture.naturalWidth) / picture.naturalHeight / stage.clientWidth);
+  }
+
+  // Zooms so that what is at a point of the window stays there; without one, what is in the middle.
+  function look(to, point) {
+    const view = stage.getBoundingClientRect();
+    const { clientX, clientY } = point ?? { clientX: view.left + view.width / 2, clientY: view.top + view.height / 2 };
+    const before = easel.getBoundingClientRect();
+    const [x, y] = [(clientX - before.left) / before.width, (clientY - before.top) / before.height];
+    zoom = Math.min(Math.max(to, 1), ZOOMS.at(-1));
+    easel.style.width = `${zoom * fit() * 100}%`;
+    const after = easel.getBoundingClientRect();
+    stage.scrollLeft += after.left + x * after.width - clientX;
+    stage.scrollTop += after.top + y * after.height - clientY;
     place(at.x, at.y);
   }
+
+  stage.addEventListener("wheel", (event) => {
+    if (canvas.hidden || !("zooms" in stage.dataset || event.ctrlKey)) return;
+    event.preventDefault();
+    look(zoom * Math.exp(-event.deltaY / WHEEL), event);
+  }, { passive: false });
+  addEventListener("resize", () => { if (!canvas.hidden) look(zoom); });
 
   const does = {
     brush: () => choose(false),
@@ -76,9 +113,9 @@ export function setUp(source, picture) {
     redo: () => mask.canRedo && mask.redo(),
     invert: () => mask.invert(),
     clear: () => mask.clear(),
-    out: () => look(-1),
-    fit: () => look(0),
-    in: () => look(1),
+    out: () => look(ZOOMS.findLast((one) => one < zoom) ?? 1),
+    fit: () => look(1),
+    in: () => look(ZOOMS.find((one) => one > zoom) ?? zoom),
   };
   for (const [name, deed] of Object.entries(does)) tool(name).addEventListener("click", deed);
   tool("size").addEventListener("input", () => place(at.x, at.y));
@@ -91,12 +128,13 @@ export function setUp(source, picture) {
     if (isCommand && event.key.toLowerCase() === "z") return does[event.shiftKey ? "redo" : "undo"];
     if (isCommand && event.key.toLowerCase() === "y") return does.redo;
     if (isCommand || event.altKey) return undefined;
-    if (event.key === " ") return () => { isDown = true; begin(); };
+    if (event.key === " ") return byKeys ? () => { isDown = true; begin(); } : () => { [isHeld, canvas.style.cursor] = [true, "grab"]; };
     if (event.key === "[" || event.key === "]") return () => resize(event.key === "[" ? -4 : 4);
     if (event.key in ways) {
       const far = event.shiftKey ? 1 : Math.max(1, radius());
       const [x, y] = ways[event.key];
       return () => {
+        byKeys = true;
         place(at.x + x * far, at.y + y * far);
         ring.scrollIntoView({ block: "nearest", inline: "nearest" }); // the view may be larger than the window
         if (isDown) stroke?.to(at.x, at.y);
@@ -111,7 +149,7 @@ export function setUp(source, picture) {
     event.preventDefault();
     deed();
   });
-  const lift = () => { isDown = false; end(); };
+  const lift = () => { [isDown, isHeld, canvas.style.cursor] = [false, false, ""]; end(); };
   canvas.addEventListener("keyup", (event) => { if (event.key === " ") lift(); });
   canvas.addEventListener("blur", lift);
 
@@ -131,12 +169,12 @@ export function setUp(source, picture) {
       mask.start(picture.naturalWidth, picture.naturalHeight);
       showSteps();
       choose(false);
-      look(0);
+      look(1);
       place(canvas.width / 2, canvas.height / 2);
     },
     close() {
       canvas.hidden = ring.hidden = brushes.hidden = true;
-      look(0);
+      look(1);
     },
   };
 }

@@ -2,6 +2,7 @@
 
 import { startAdapters } from "./adapters.js";
 import { followArchitectures } from "./architectures.js";
+import { startBoxes } from "./boxes.js";
 import { startControls } from "./controls.js";
 import { startDraft } from "./draft.js";
 import { startDropping } from "./drop.js";
@@ -18,14 +19,9 @@ import { startInstants } from "./when.js";
 
 const form = document.querySelector(".composer");
 const render = form.querySelector(".primary");
-const { checkpoint, width, height, seed } = form.elements;
+const { checkpoint } = form.elements;
 
 startDraft(form); // before anything else reads the fields
-
-// Ctrl+Enter (or Cmd+Enter) submits from any field.
-form.addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) render.click();
-});
 
 // Before anybody has looked at the models folder a job goes off as soon as somebody has.
 const isLooking = () => checkpoint.selectedOptions[0]?.dataset.isLooking === "yes";
@@ -53,36 +49,7 @@ form.addEventListener("submit", (event) => {
 
 startSubmitting(form, () => { waits = true; tellWaiting(); });
 
-// Numbers that people try out get a slider beside the box; it reaches as far as what is typed.
-for (const box of form.querySelectorAll("[data-slides]")) {
-  const slider = document.createElement("input");
-  const [least, most, stride] = box.dataset.slides.split(" ").map(Number);
-  const follow = () => {
-    const value = Number((box.value.trim() || box.dataset.default).replace(",", "."));
-    if (Number.isNaN(value)) return;
-    Object.assign(slider, { min: Math.min(least, value), max: Math.max(most, value), value });
-  };
-  Object.assign(slider, { type: "range", tabIndex: -1, step: stride });
-  slider.setAttribute("aria-hidden", "true");
-  follow();
-  slider.addEventListener("input", () => { box.value = slider.value; });
-  for (const kind of ["input", "change"]) box.addEventListener(kind, follow);
-  addEventListener("pageshow", follow); // what a browser has put back itself
-  box.after(slider);
-}
-
-const does = {
-  swap: () => {
-    [width.value, height.value] = [height.value, width.value];
-    width.dispatchEvent(new Event("change", { bubbles: true }));
-  },
-  seed: (button) => { seed.value = button.dataset.seed; },
-};
-for (const button of form.querySelectorAll("[data-does]")) {
-  if (!(button.dataset.does in does)) continue;
-  button.hidden = "last" in button.dataset; // until there is one
-  button.addEventListener("click", () => does[button.dataset.does](button));
-}
+startBoxes(form);
 form.querySelector('[data-shows="shortcut"]').hidden = false;
 const notice = document.getElementById("notice");
 if (notice?.matches("[role=alert]")) notice.focus();

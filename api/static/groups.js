@@ -8,7 +8,7 @@ const isTold = (name) => !name.endsWith(".picture") && (!/\.\d+\./.test(name) ||
 const value = (box) => (isTicked(box) ? (box.checked ? "on" : "") : box.value.trim());
 
 function words(box) {
-  const label = box.closest(".field").querySelector("label").textContent.trim();
+  const label = box.ariaLabel ?? box.closest(".field").querySelector("label").textContent.trim();
   if (isTicked(box)) return label;
   const chosen = box.selectedOptions?.[0].textContent ?? value(box);
   return `${label} ${chosen.length > LONG ? `${chosen.slice(0, LONG)}…` : chosen}`;

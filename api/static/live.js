@@ -43,7 +43,7 @@ function parts(root) {
 }
 
 // One fetch for all that happened since the last one; what happens meanwhile leads to another.
-async function refresh(page = strips()) {
+export async function refresh(page = strips()) {
   wanted.add(page);
   if (busy) return;
   busy = true;

@@ -3,7 +3,8 @@
 
 import { _ } from "./texts.js";
 
-export function startSizes(form) {
+// `isOwn`: a picture brings its own size, not one of its proportions that the checkpoint draws well.
+export function startSizes(form, { isOwn = false } = {}) {
   const { checkpoint, width, height } = form.elements;
   const part = (name) => form.querySelector(`[data-shows="${name}"]`);
   const own = form.querySelector('[data-does="own"]');
@@ -63,8 +64,11 @@ export function startSizes(form) {
     own.textContent = _("Its own size, %(width)s × %(height)s", { width: fit.own_width, height: fit.own_height });
     own.hidden = false;
     own.onclick = () => { fill(fit.own_width, fit.own_height); part("fitted").textContent = _("The picture’s own size."); };
-    if (!isNew && !(fitted && fitted === typed())) return;
-    const before = width.value || height.value ? typed() : "";
+    const isTyped = width.value !== "" || height.value !== "";
+    const isFitted = fitted !== "" && fitted === typed();
+    if (isOwn && (isNew || isFitted || !isTyped)) own.onclick();
+    if (isOwn || !(isNew || isFitted)) return;
+    const before = isTyped ? typed() : "";
     fill(fit.width, fit.height);
     part("fitted").textContent = before ? _("The picture’s proportions in the place of %(size)s.", { size: before }) : _("The picture’s proportions.");
   }

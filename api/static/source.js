@@ -12,7 +12,7 @@ const DRAWN = "drawn"; // stands for the id of a mask that the farm has not got 
 
 export function startSource(form, onPicture) {
   const source = form.querySelector("[data-source]");
-  const group = source.closest("details");
+  const group = source.closest("details") ?? source;
   const part = (name) => group.querySelector(`[data-shows="${name}"]`);
   const box = (name) => form.elements[name];
   const [picture, says] = [part("source"), part("sending")];
@@ -47,8 +47,8 @@ export function startSource(form, onPicture) {
   async function take(given) {
     const turn = (taken += 1);
     const isLate = () => turn !== taken;
-    group.open = true;
-    source.closest(".group").scrollIntoView({ block: "nearest" });
+    unfold();
+    group.scrollIntoView({ block: "nearest" });
     says.textContent = _("Sending the picture…");
     render.disabled = true;
     try {
@@ -60,7 +60,8 @@ export function startSource(form, onPicture) {
       if (isLate()) return;
       tick(kept, id);
       says.textContent = _("%(width)s × %(height)s pixels", { width, height });
-      onPicture();
+      await onPicture();
+      await begin();
     } catch (error) {
       if (isLate()) return;
       const name = given.name || _("That");
@@ -71,21 +72,27 @@ export function startSource(form, onPicture) {
     show();
   }
 
+  // The picture and its mask as they are now.
+  function state() {
+    const isDrawn = easel.isOpen && easel.mask.isChanged && !easel.mask.isEmpty;
+    const mask = isDrawn ? easel.mask.url() : masked.value === DRAWN ? "" : masked.value;
+    return { picture: kept.value, isKept: kept.checked, mask: mask.length > LARGEST ? "" : mask, isMasked: masked.checked };
+  }
+
   // The history keeps picture and mask with this page, for coming back to it: browsers keep no more than the ticks.
   function note() {
     clearTimeout(noting);
     noting = 0;
-    const isDrawn = easel.isOpen && easel.mask.isChanged && !easel.mask.isEmpty;
-    const mask = isDrawn ? easel.mask.url() : masked.value === DRAWN ? "" : masked.value;
-    const kept_ = { picture: kept.value, isKept: kept.checked, mask: mask.length > LARGEST ? "" : mask, isMasked: masked.checked };
-    history.replaceState({ ...history.state, source: kept_ }, "");
+    history.replaceState({ ...history.state, source: state() }, "");
   }
 
   function noteSoon() { noting ||= setTimeout(note, PAUSE); }
 
+  function unfold() { if (group.matches("details")) group.open = true; }
+
   async function recall({ picture: id, isKept, mask, isMasked }) {
     if (!id) return;
-    group.open = true;
+    unfold();
     [kept.value, kept.checked] = [id, isKept];
     masked.value = mask;
     masked.checked = isMasked && mask !== "";
@@ -106,6 +113,12 @@ export function startSource(form, onPicture) {
   async function openMask() {
     await loaded(picture);
     easel.open();
+    show();
+  }
+
+  // Where drawing is what a picture is there for, the mask is open at once.
+  async function begin() {
+    if ("begins" in source.dataset && kept.value) await openMask();
     show();
   }
 
@@ -165,8 +178,17 @@ export function startSource(form, onPicture) {
   // Ticked by the browser, for what it has not kept.
   for (const check of [kept, masked]) check.checked &&= check.value !== "";
   show();
-  if (was) recall(was).then(show, show);
+  if (was) recall(was).then(begin, show);
   else if (masked.value) drawKnown(`${UPLOADS}/${masked.value}`, true).catch(() => {}); // shown again when it is there again
   else if (kept.value && "begins" in source.dataset) openMask().then(() => group.scrollIntoView());
-  return { take, mask };
+  // Goes back to a picture and its mask, as `state` told of them.
+  async function goTo(earlier) {
+    taken += 1;
+    dropMask();
+    await recall(earlier);
+    await begin();
+    note();
+  }
+
+  return { take, mask, state, goTo };
 }

@@ -45,7 +45,8 @@ function refuse(form, page) {
   show(form, notice ? document.adoptNode(notice) : Object.assign(document.createElement("p"), { className: "notice is-bad", textContent: words }));
 }
 
-export function startSubmitting(form, onEarly) {
+// `back` is the page that stays in sight, `onTaken` what it does with the page that answers a job that was taken.
+export function startSubmitting(form, onEarly, { back = "/", onTaken = (page) => draw(page, back) } = {}) {
   const render = form.querySelector(".primary");
   let attempt; // that no answer has come to yet
 
@@ -58,9 +59,9 @@ export function startSubmitting(form, onEarly) {
     const page = parsed(await answer.text());
     attempt = undefined;
     forget(form);
-    if (answer.redirected && new URL(answer.url).pathname !== "/") return location.assign(answer.url); // to sign in
+    if (answer.redirected && new URL(answer.url).pathname !== back) return location.assign(answer.url); // to sign in
     if (answer.ok) {
-      draw(page, "/");
+      onTaken(page, answer.url);
       tell(page);
     } else {
       refuse(form, page);
@@ -69,12 +70,16 @@ export function startSubmitting(form, onEarly) {
     return undefined;
   }
 
+  // Ctrl+Enter (or Cmd+Enter) submits from any field.
+  form.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) render.click();
+  });
   form.addEventListener("submit", async (event) => {
     if (event.defaultPrevented) return;
     event.preventDefault();
     if (render.disabled) return;
     const body = new FormData(form);
-    body.set("back", "/");
+    body.set("back", back);
     if (attempt?.said !== said(body)) attempt = { said: said(body), key: newKey() };
     render.disabled = true;
     try {

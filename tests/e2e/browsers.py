@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -76,7 +77,7 @@ def submit(page: Page) -> int:
     """Press Render and return the job that it makes; with scripts the form stays in sight."""
     with page.expect_response(lambda answer: answer.request.method == "POST" and answer.url.endswith("/jobs")) as made:
         page.get_by_role("button", name="Render").click()
-    return int(made.value.headers["location"].removeprefix("/").removeprefix("#job-").removeprefix("jobs/"))
+    return int(re.search(r"\d+$", made.value.headers["location"])[0])
 
 
 def fill(page: Page, prompt: str, **fields: str) -> None:

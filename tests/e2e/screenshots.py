@@ -123,7 +123,7 @@ class Photographer:
             if order == 0:
                 page.mouse.down()
         page.mouse.up()
-        page.locator("#group-img2img").evaluate("group => group.scrollIntoView()")
+        page.locator(".stage").evaluate("stage => stage.scrollIntoView()")
         self._keep(page, "inpaint")
         address = self._press_render(page)
         self._await_end(page)
