@@ -23,7 +23,7 @@ from api.schemas.pictures import PictureAction, PictureBody, PictureChoice, Pict
 from api.security import auth
 from api.services import services
 from api.use_cases import jobs, pictures
-from shared.errors import NotFound, Refused
+from shared.errors import FieldError, NotFound, Refused
 from shared.infotext import writer
 from shared.params.fields import RANDOM_SEED
 from shared.pictures.filters import PictureId
@@ -173,7 +173,9 @@ def _chosen() -> dict[str, Any]:
     """Return what a form has chosen, for a body: pictures that were ticked, or all of the filters beside them."""
     if "all" not in request.form:
         return {"ids": request.form.getlist("id")}
-    asked, _misread = _asked(request.form.to_dict(flat=False) | {"tag": request.form.getlist("with")})
+    asked, misread = _asked(request.form.to_dict(flat=False) | {"tag": request.form.getlist("with")})
+    if misread:  # without it all pictures would be meant
+        raise Refused("These filters cannot be read.", (FieldError(misread[0], "cannot be read", "filters as shown"),))
     return {"filter": PictureFilter.model_validate(asked_for(asked))}
 
 
