@@ -262,6 +262,15 @@ export function tell(page) {
   fading = setTimeout(() => { notices.replaceChildren(); notices.classList.remove("is-fresh"); }, FRESH);
 }
 
+// What was pressed stays where it is, though there may be more or less to see above it afterwards.
+function inPlace(form, change) {
+  const { part } = form.closest("[data-part]")?.dataset ?? {};
+  const top = () => main.querySelector(`[data-part="${part}"]`)?.getBoundingClientRect().top;
+  const before = top();
+  change();
+  scrollBy(0, (top() ?? before) - before || 0);
+}
+
 // A button that changes something: the answer is the page as it is then, drawn in place, so that nobody loses theirs.
 async function press(form, button) {
   const body = new FormData(form, button);
@@ -271,8 +280,7 @@ async function press(form, button) {
     if (!answer.ok) return location.reload();
     if (new URL(answer.url).pathname !== location.pathname) return location.assign(answer.url);
     const page = parsed(await answer.text());
-    draw(page);
-    tell(page);
+    inPlace(form, () => { draw(page); tell(page); });
   } catch {
     sayOfConnection(_("Connection lost: that was not done. Try again."));
   }

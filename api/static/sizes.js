@@ -10,6 +10,7 @@ export function startSizes(form, { isOwn = false } = {}) {
   const own = form.querySelector('[data-does="own"]');
   const source = () => (form.elements["img2img.picture"].checked ? form.elements["img2img.picture"].value : "");
   let fitted = ""; // the size that was filled in here
+  let keepsOwn = false; // that is the picture's own, asked for by a press: it stays whatever the checkpoint
   let turn = 0;
 
   // A picture that is extended brings its size with it.
@@ -63,11 +64,13 @@ export function startSizes(form, { isOwn = false } = {}) {
     stand(fit.width, fit.height, _("the picture’s proportions"));
     own.textContent = _("Its own size, %(width)s × %(height)s", { width: fit.own_width, height: fit.own_height });
     own.hidden = false;
-    own.onclick = () => { fill(fit.own_width, fit.own_height); part("fitted").textContent = _("The picture’s own size."); };
+    own.onclick = () => { fill(fit.own_width, fit.own_height); keepsOwn = true; part("fitted").textContent = _("The picture’s own size."); };
     const isTyped = width.value !== "" || height.value !== "";
     const isFitted = fitted !== "" && fitted === typed();
     if (isOwn && (isNew || isFitted || !isTyped)) own.onclick();
-    if (isOwn || !(isNew || isFitted)) return;
+    const isRight = keepsOwn || fitted === `${fit.width} × ${fit.height}`;
+    if (isOwn || !(isNew || (isFitted && !isRight))) return;
+    keepsOwn = false;
     const before = isTyped ? typed() : "";
     fill(fit.width, fit.height);
     part("fitted").textContent = before ? _("The picture’s proportions in the place of %(size)s.", { size: before }) : _("The picture’s proportions.");

@@ -65,5 +65,6 @@ def test_a_phone_opens_swipes_and_deletes(visit):
         given = {"type": kind, "touchPoints": [{"x": x, "y": 300} for x in points]}
         touch.send("Input.dispatchTouchEvent", given)
     expect(picture).not_to_have_attribute("src", first)
-    page.get_by_role("dialog").get_by_role("button", name="Delete").tap()
+    # by mouse: a browser takes a tap this soon after a swipe for a finger that stops it, and presses nothing
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(page.locator(".tile:not(.is-gone)")).to_have_count(1)
