@@ -17,7 +17,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
 
-from shared.lessons import BY_NAME
+from shared.jobs.lessons import BY_NAME
 from shared.models.kinds import KINDS
 from shared.params.facts import GROUPS
 from shared.params.samplers import SCHEDULES
@@ -110,7 +110,7 @@ def facts() -> Iterator[tuple[str, str]]:
         yield from ((text, "shared/params/facts.py") for text in (group.title, group.summary) if text)
     yield from ((text, "shared/params/samplers.py") for text in SCHEDULES.values())
     for lesson in BY_NAME.values():
-        yield from ((text, "shared/lessons.py") for text in (lesson.title, lesson.about, lesson.look_for))
+        yield from ((text, "shared/jobs/lessons.py") for text in (lesson.title, lesson.about, lesson.look_for))
     for kind in KINDS.values():
         words = (kind.label, kind.plural, kind.description, kind.accepted)
         yield from ((text, "shared/models/kinds.py") for text in words)

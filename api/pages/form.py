@@ -31,7 +31,7 @@ from shared.admission.parse import parse
 from shared.admission.parse import refused as refused_for
 from shared.db.states import ImageState
 from shared.errors import FieldError, NotFound, NotLooked, Refused, TooLarge, Unavailable
-from shared.lessons import BY_NAME
+from shared.jobs.lessons import BY_NAME
 from shared.models.catalogue import Catalogue
 from shared.models.kinds import Kind
 from shared.params.paths import field_name

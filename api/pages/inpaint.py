@@ -9,7 +9,6 @@ from flask import Blueprint, render_template
 
 from api.pages import form, prefill
 from api.pages.form_data import MASK, PICTURE
-from api.pages.prefill import Origin
 from api.pages.query_args import number, upload
 from api.schemas.jobs import JobBody
 from api.security import auth
@@ -36,7 +35,12 @@ def room() -> str:
     The picture is the upload `source`; without one scripts make it an upload first.
     """
     job_id, index, source = number("from"), number("image", least=0) or 0, upload("source")
-    origin = prefill.fresh() if job_id is None else _of_picture(job_id, index, source)
+    origin = prefill.fresh()
+    if job_id is not None:
+        job = jobs.job(services(), auth.owner(), job_id, Span(index - 1, limit=1))
+        if not job.images:
+            raise NotFound("There is no such picture.")
+        origin = prefill.of_image(job, index, "inpaint", source)
     sends = "" if job_id is None or source else f"/jobs/{job_id}/images/{index}/send"
     drawn = form.shown(origin)
     return render_template("inpaint.html", **drawn, **_laid_out(drawn), sends=sends, painting=_painting())
@@ -46,13 +50,6 @@ def room() -> str:
 def painting() -> str:
     """Show the job `job` alone, as the room has it over the picture."""
     return render_template("painting.html", painting=_painting())
-
-
-def _of_picture(job_id: int, index: int, source: str | None) -> Origin:
-    job = jobs.job(services(), auth.owner(), job_id, Span(index - 1, limit=1))
-    if not job.images:
-        raise NotFound("There is no such picture.")
-    return prefill.of_image(job, index, "inpaint", source)
 
 
 def _laid_out(drawn: Mapping[str, Any]) -> dict[str, object]:

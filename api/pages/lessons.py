@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 from urllib.parse import urlencode
 
 from flask import Blueprint, flash, redirect, render_template, request
@@ -20,7 +20,7 @@ from api.use_cases import catalogue as catalogue_use_cases
 from api.use_cases import lessons as use_cases
 from api.use_cases import sheets
 from shared.errors import NotFound, NotLooked, Refused
-from shared.lessons import BY_NAME, LESSONS, MADE, Lesson
+from shared.jobs.lessons import BY_NAME, LESSONS, MADE, Lesson
 from shared.models.catalogue import Entry
 from shared.sheets.arrangement import Arrangement, arranged
 
@@ -37,6 +37,12 @@ class Card:
     sheet: Arrangement | None  # of a job with axes
     has_picture: bool
 
+    @classmethod
+    def of(cls, lesson: Lesson, job: JobBody | None) -> Self:
+        """Return the card of an experiment; None: its owner has not run it yet."""
+        sheet = arranged(job.spec.axes) if job and job.axes else None
+        return cls(lesson, job, sheet, job is not None and sheets.latest(services(), job) is not None)
+
 
 @blueprint.get("")
 def lessons() -> str:
@@ -47,7 +53,7 @@ def lessons() -> str:
     runs = use_cases.latest(services(), auth.owner())
     return render_template(
         "lessons.html",
-        cards=[_card(lesson, runs.get(lesson.name)) for lesson in (*LESSONS, MADE)],
+        cards=[Card.of(lesson, runs.get(lesson.name)) for lesson in (*LESSONS, MADE)],
         checkpoints=usable,
         chosen=dict(zip(CHOICES, _chosen(usable, named), strict=True)),
         farm=status_line.line(services()),
@@ -76,11 +82,6 @@ def run() -> AnyResponse:
         return redirect(here, 303)
     flash(_("The experiment “%(title)s” is in the queue as job %(job)s.", title=_(lesson.title), job=submitted.job.id))
     return redirect(here if request.form.get("back") == "/lessons" else submitted.job.links.page, 303)
-
-
-def _card(lesson: Lesson, job: JobBody | None) -> Card:
-    sheet = arranged(job.spec.axes) if job and job.axes else None
-    return Card(lesson, job, sheet, job is not None and sheets.latest(services(), job) is not None)
 
 
 def _chosen(usable: Sequence[Entry], named: Sequence[str]) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-// What stands beside boxes: sliders, and buttons that fill them in.
+// The neighbours of boxes: sliders, and buttons that fill them in.
 
 export function startBoxes(form) {
   const { width, height, seed } = form.elements;

@@ -101,7 +101,7 @@ async function goTo(at) {
 
 function cut() { before.style.clipPath = `inset(0 ${100 - Number(divider.value)}% 0 0)`; }
 
-// What the result was made of lies over it, up to the divider; an extended picture where it was extended.
+// The earlier picture lies over the result, up to the divider; an extended picture where it was extended.
 function compare() {
   const isResult = room.result !== "" && kept.value === room.result && room.last !== null;
   before.hidden = versus.hidden = !isResult;
@@ -151,7 +151,7 @@ function look() {
   if (result) arrive(result.dataset.result, sent).catch(() => tellAsked(_("The result could not be read: press it again.")));
 }
 
-// What is fetched from now on is about this job.
+// Everything fetched from now on is about this job.
 function point() {
   if (!room.job) return;
   main.dataset.live = `/inpaint?job=${room.job}`;

@@ -181,7 +181,7 @@ export function startSource(form, onPicture) {
   if (was) recall(was).then(begin, show);
   else if (masked.value) drawKnown(`${UPLOADS}/${masked.value}`, true).catch(() => {}); // shown again when it is there again
   else if (kept.value && "begins" in source.dataset) openMask().then(() => group.scrollIntoView());
-  // Goes back to a picture and its mask, as `state` told of them.
+  // Goes back to a picture and its mask, as `state` returned them.
   async function goTo(earlier) {
     taken += 1;
     dropMask();

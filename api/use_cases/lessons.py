@@ -9,7 +9,7 @@ from api.services import Services
 from api.use_cases import jobs
 from api.use_cases.jobs import Submitted
 from shared.db.sessions import transact
-from shared.lessons import BY_NAME, Lesson
+from shared.jobs.lessons import BY_NAME, Lesson
 from shared.queue import queries
 from shared.queue.queries import MOST_IMAGES, Span
 

@@ -83,7 +83,7 @@ class Job(Base):
     failed: Mapped[int] = mapped_column(server_default=text("0"))  # images that ended so, counted with it
     cancelled: Mapped[int] = mapped_column(server_default=text("0"))
     idempotency_key: Mapped[str | None]
-    lesson: Mapped[str | None]  # which experiment of `shared.lessons` it is
+    lesson: Mapped[str | None]  # which experiment of `shared.jobs.lessons` it is
     idempotency_digest: Mapped[str | None]  # SHA-256 of the body with the key: another body under it is refused
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     ended_at: Mapped[datetime | None]

@@ -50,7 +50,7 @@ class Admission:
     axes: tuple[Axis, ...] = ()
     cells: tuple[Cell, ...] = ()  # the images of a sweep, by index; none: they differ by their seeds alone
     seeds: SeedsOfCells = "same"  # of the cells
-    lesson: str | None = None  # which experiment of `shared.lessons` it is
+    lesson: str | None = None  # which experiment of `shared.jobs.lessons` it is
     draft_every: int = 1  # every image of this number is queued; the others are held until the job is released
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from shared.lessons import LESSONS
+from shared.jobs.lessons import LESSONS
 from tests.e2e import browsers, farms
 from tests.support.servers import clean_environment
 

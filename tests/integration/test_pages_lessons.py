@@ -6,7 +6,7 @@ import pytest
 
 from api.pages import vary
 from api.services import EXTENSION
-from shared.lessons import BY_NAME, LESSONS
+from shared.jobs.lessons import BY_NAME, LESSONS
 from tests.conftest import checkpoints_of
 from tests.support.browsing import look, send
 

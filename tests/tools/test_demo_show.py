@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from shared.lessons import LESSONS, Lesson
+from shared.jobs.lessons import LESSONS, Lesson
 from shared.params.render import RenderParams
 from tools.demo_checkpoint import effects, layout, lessons, sheets
 from tools.demo_checkpoint.effects import Trials

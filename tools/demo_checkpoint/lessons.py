@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from api.languages import translations
 from shared.admission.admit import prepare
 from shared.admission.parse import parse
-from shared.lessons import LESSONS, Lesson
+from shared.jobs.lessons import LESSONS, Lesson
 from shared.params.render import RenderParams
 from shared.settings import Limits
 from tools.demo_checkpoint.judging import Found, Judge, shows
@@ -44,7 +44,7 @@ def rows(lesson: Lesson) -> list[Row]:
     """The job of an experiment, planned as the farm plans it, a row for each value of all axes but the last."""
     request = prepare(parse(lesson.request(*CHECKPOINTS), "", Limits()), {})
     if request.plan is None or request.problems:
-        raise ValueError(f"{lesson.name} is no sweep that can be rendered: {request.problems}")
+        raise ValueError(f"{lesson.name} is not a sweep that can be rendered: {request.problems}")
     plan, found = request.plan, []
     for places, cells in groupby(plan.cells, key=lambda cell: cell.places[:-1]):
         line = list(cells)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from shared.lessons import LESSONS
+from shared.jobs.lessons import LESSONS
 from tools.demo_checkpoint import asking, lessons, sheets
 from tools.demo_checkpoint.judge import SCENES, counted, replaced
 from tools.demo_checkpoint.judging import Judge

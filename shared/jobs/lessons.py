@@ -105,7 +105,7 @@ LESSONS: Final = (
         "checkpoints",
         "Another checkpoint paints the same words its own way",
         "One prompt and four seeds with two checkpoints.",
-        "The words are the same, and at the same size the noise is too. What differs is what each checkpoint has "
+        "The words are the same, and at the same size the noise is too. The difference is what each checkpoint has "
         "learned to draw.",
         ("house", "red", "painting", "pixel art"),
         _job(_HOUSE),
