@@ -262,7 +262,7 @@ export function tell(page) {
   fading = setTimeout(() => { notices.replaceChildren(); notices.classList.remove("is-fresh"); }, FRESH);
 }
 
-// What was pressed stays where it is, though there may be more or less to see above it afterwards.
+// The element that was pressed stays where it is, though there may be more or less to see above it afterwards.
 function inPlace(form, change) {
   const { part } = form.closest("[data-part]")?.dataset ?? {};
   const top = () => main.querySelector(`[data-part="${part}"]`)?.getBoundingClientRect().top;
