@@ -57,6 +57,7 @@ def test_pictures_of_all_kinds_are_in_float32_what_the_cpu_paints(tiny_path: Pat
     assert min(decibels(expected, found)) > 30
 
 
+@pytest.mark.nightly
 def test_pictures_of_all_kinds_are_in_company_nearly_what_they_are_alone(tiny_path: Path, kinds: list[Job]) -> None:
     """Half precision rounds by how many rows share a call: on a card, not where it is pretended."""
     alone = painted(tiny_path, CARD, torch.float16, kinds)

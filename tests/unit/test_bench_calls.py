@@ -57,6 +57,7 @@ def test_sdxl_has_its_published_size() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.nightly
 def test_a_denoising_call_of_sdxl_takes_what_the_table_says(sdxl: Weights, ledger: Ledger) -> None:
     two, sixteen = (calls.cost(ledger, calls.denoises(sdxl, rows)) for rows in (2, 16))
     assert two.flops == pytest.approx(2 * 6.76e12, rel=0.01)
@@ -68,6 +69,7 @@ def test_a_denoising_call_of_sdxl_takes_what_the_table_says(sdxl: Weights, ledge
     assert sixteen.kernels - two.kernels == 3 * 7, "two terms and their sum a picture: all else is done for all rows"
 
 
+@pytest.mark.nightly
 def test_rows_of_different_pictures_take_the_kernels_of_equal_ones(sdxl: Weights, ledger: Ledger) -> None:
     equal = calls.denoises(sdxl, 4)
     expected = calls.cost(ledger, equal)

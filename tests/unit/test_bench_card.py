@@ -332,6 +332,7 @@ def test_wheels_of_what_is_missing_are_brought_in_and_no_others(
     assert not (tmp_path / "site" / "numpy").exists()
 
 
+@pytest.mark.nightly
 def test_what_must_travel_fits_and_runs_without_a_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     demo = tmp_path / "demo.safetensors"
     demo.write_bytes(b"weights" * 1000)

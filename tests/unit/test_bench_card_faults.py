@@ -111,6 +111,7 @@ def test_diffusers_keeps_the_attention_that_it_comes_with(
     assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("is_planted", [False, True])
 def test_memory_that_an_evicted_checkpoint_keeps_fails(
     bench: Callable[[int], Bench], told: Told, monkeypatch: pytest.MonkeyPatch, *, is_planted: bool
@@ -149,6 +150,7 @@ def test_a_card_that_refuses_turn_after_turn_fails(
     assert told.verdicts()["a tight card: out of memory, times a turn after 1"] is False
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("is_planted", [False, True])
 def test_a_tight_card_that_never_runs_out_is_none(
     bench: Callable[[int], Bench], told: Told, monkeypatch: pytest.MonkeyPatch, *, is_planted: bool
