@@ -161,6 +161,7 @@ def test_mask_is_drawn_over_the_picture_and_goes_up_with_the_job(visit):
     expect(page.get_by_alt_text("The mask")).to_have_js_property("naturalWidth", 96)
 
 
+@pytest.mark.nightly
 def test_mask_is_drawn_with_keys_and_kept_for_again(visit):
     page = visit()
     start_from(page, png())
@@ -342,6 +343,7 @@ def test_second_pass_is_asked_for_without_scripts(visit):
     assert submit(page)["hires"]["scale"] == 1.5
 
 
+@pytest.mark.nightly
 def test_fields_without_an_effect_on_the_chosen_checkpoint_are_quiet_and_keep_what_was_typed(
     chromium: Browser, environ, checkpoint_factory: CheckpointFactory
 ):
@@ -470,6 +472,7 @@ def test_pictures_side_by_side_fit_a_phone_with_all_that_can_be_done_with_them(
             assert box["x"] + box["width"] <= border
 
 
+@pytest.mark.nightly
 def test_a_long_list_of_files_is_searched_and_picked_from_with_keys(
     chromium: Browser, environ, checkpoint_factory: CheckpointFactory
 ):
@@ -509,6 +512,7 @@ def test_a_long_list_of_files_is_searched_and_picked_from_with_keys(
         assert "8x-soft" in page.locator(".parameters").inner_text()
 
 
+@pytest.mark.nightly
 def test_the_farm_is_asked_for_files_that_a_very_long_list_lacks(
     chromium: Browser, environ, checkpoint_factory: CheckpointFactory
 ):
@@ -553,6 +557,7 @@ def test_the_farm_is_asked_for_files_that_a_very_long_list_lacks(
         assert "119x" in page.locator(".parameters").inner_text()
 
 
+@pytest.mark.nightly
 def test_ip_adapter_takes_pictures_and_keeps_those_that_stay_ticked(
     chromium: Browser, environ, checkpoint_factory: CheckpointFactory
 ):

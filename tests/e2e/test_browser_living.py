@@ -29,6 +29,7 @@ def render(page: Page, prompt: str, **fields: str) -> None:
     submit(page, watches=True)
 
 
+@pytest.mark.nightly
 def test_a_list_that_grows_long_while_the_form_is_open_gets_its_search(
     chromium: Browser, environ, sessions, checkpoint_factory: CheckpointFactory
 ):
@@ -86,6 +87,7 @@ def test_job_of_a_first_visit_goes_off_when_the_models_folder_has_been_looked_at
         assert failed == []
 
 
+@pytest.mark.nightly
 def test_checkpoints_that_come_and_go_leave_what_was_chosen(
     chromium: Browser, environ, sessions, checkpoint_factory: CheckpointFactory
 ):
@@ -105,6 +107,7 @@ def test_checkpoints_that_come_and_go_leave_what_was_chosen(
         expect(page.locator("#width")).to_have_attribute("placeholder", "64")
 
 
+@pytest.mark.nightly
 def test_drawn_mask_is_still_there_after_going_back(visit):
     page = visit()
     start_from(page, png())

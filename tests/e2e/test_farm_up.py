@@ -163,6 +163,7 @@ def test_farm_is_ready_and_keeps_its_home_closed(farm: farms.Up, environ: dict[s
     assert {path.stat().st_mode & 0o077 for path in [home / "pictures", *pictures]} == {0}
 
 
+@pytest.mark.nightly
 def test_second_up_is_refused_with_the_address_of_the_first(farm: farms.Up, environ: dict[str, str]):
     second = farms.run(environ, "up")
     assert second.returncode == 1
