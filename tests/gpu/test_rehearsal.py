@@ -25,7 +25,7 @@ from worker.engine.loading import load as checkpoints
 from worker.engine.loading.loader import Loader
 from worker.engine.pipelines.inputs import ControlInput
 
-pytestmark = pytest.mark.gpu
+pytestmark = [pytest.mark.gpu, pytest.mark.nightly]
 
 READERS = {"engine work", "engine work reads", "preview"}
 ASLEEP = {

@@ -28,7 +28,7 @@ from worker.engine.architectures.weights import Weights
 from worker.engine.loading import load as checkpoints
 from worker.supervisor.child import HUNG, LOST
 
-pytestmark = pytest.mark.usefixtures("pretended")
+pytestmark = [pytest.mark.usefixtures("pretended"), pytest.mark.nightly]
 
 Verdicts = dict[str, bool | None]
 
