@@ -8,9 +8,9 @@ For contact sheets the end of the job is what the attempt is for images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -20,6 +20,7 @@ from shared.media.storage import Storage, StoredObject, StoredSheet, job_prefix
 from shared.queue.history import Event
 
 _BATCH: Final = 1000
+_Stored = TypeVar("_Stored", StoredObject, StoredSheet)
 
 # Index: job_id, id.
 _DELETED = text("""
@@ -70,24 +71,23 @@ def collect_attempts(sessions: Sessions, storage: Storage) -> int:
 
     Any number of processes may run it at a time; an interrupted run has done a part.
     """
-    deleted = 0
-    for shelf in storage.objects():
-        for start in range(0, len(shelf), _BATCH):
-            some = shelf[start : start + _BATCH]
-            for fenced_off in transact(sessions, partial(_fenced_off, stored=some)):
-                storage.discard(fenced_off)
-                deleted += 1
-    return deleted
+    return _discarded(sessions, storage, storage.objects(), _fenced_off)
 
 
 def collect_sheets(sessions: Sessions, storage: Storage) -> int:
     """Delete the contact sheets that later ones have replaced; return how many. Raises StorageError, Unavailable."""
+    return _discarded(sessions, storage, storage.sheets(), _replaced)
+
+
+def _discarded(
+    sessions: Sessions, storage: Storage, shelves: Iterable[list[_Stored]], garbage: Callable[..., list[_Stored]]
+) -> int:
     deleted = 0
-    for shelf in storage.sheets():
+    for shelf in shelves:
         for start in range(0, len(shelf), _BATCH):
             some = shelf[start : start + _BATCH]
-            for replaced in transact(sessions, partial(_replaced, stored=some)):
-                storage.discard(replaced)
+            for one in transact(sessions, partial(garbage, stored=some)):
+                storage.discard(one)
                 deleted += 1
     return deleted
 
