@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import gc
+import logging
 import os
 import re
 import signal
@@ -31,6 +32,16 @@ MAY_TAKE_LONGER = (
 )
 
 
+class _Loggers(dict[str, "logging.Logger | logging.PlaceHolder"]):
+    """Loggers by name, which pytest walks over before and after each test while threads of others may add some.
+
+    A thread adds some when it is the first to need a module, as the one does that wakes Celery's workers.
+    """
+
+    def values(self) -> list[logging.Logger | logging.PlaceHolder]:  # type: ignore[override] - a copy, not a view
+        return list(super().values())
+
+
 def pytest_configure() -> None:
     """Share this machine's cores out among the processes of the run, before any of them imports torch.
 
@@ -39,6 +50,7 @@ def pytest_configure() -> None:
     for number, handler in {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}.items():
         if signal.getsignal(number) == signal.SIG_IGN:
             signal.signal(number, handler)
+    logging.Logger.manager.loggerDict = _Loggers(logging.Logger.manager.loggerDict)
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if processes > 1:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
