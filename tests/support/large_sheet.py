@@ -61,8 +61,9 @@ def job() -> JobView:
     ]  # fmt: skip
     return JobView(
         id=1, owner="ann", state=ImageState.SUCCEEDED, spec=JobSpec(params, tuple(axes), changes, read), checkpoint="c",
-        created_at=NOW, ended_at=NOW, counts={ImageState.SUCCEEDED: len(images)}, images=tuple(images), position=None,
-        pool="default", priority=0, urgent=False, expires_at=None,
+        created_at=NOW, started_at=NOW, ended_at=NOW, next=None,
+        counts={ImageState.SUCCEEDED: len(images)}, images=tuple(images), position=None, pool="default",
+        priority=0, urgent=False, expires_at=None,
     )  # fmt: skip
 
 
