@@ -26,7 +26,7 @@ JUDGED = {"en": "the judge finds", "zh": "判别器在图片中找到的内容"}
 class Row(NamedTuple):
     """The pictures of a sheet that stand beside each other, each with the number of its checkpoint."""
 
-    label: str
+    label: tuple[tuple[str, str], ...]  # what differs from other rows, and how, as `said` puts it together
     asked: tuple[RenderParams, ...]
     checkpoint: int
 
@@ -35,7 +35,7 @@ class Row(NamedTuple):
 class Outcome:
     """The pictures of a row, [count, h, w, 3], and what the judge counts in them."""
 
-    label: str
+    label: tuple[tuple[str, str], ...]
     pictures: NDArray[np.uint8]
     figures: str
 
@@ -49,13 +49,18 @@ def rows(lesson: Lesson) -> list[Row]:
     for places, cells in groupby(plan.cells, key=lambda cell: cell.places[:-1]):
         line = list(cells)
         titles = plan.titles(line[0])[:-1] if places else [plan.titles(cell)[-1] for cell in line]
-        names = [axis.label for axis in (plan.described[:-1] if places else plan.described)]
-        label = ", ".join(f"{name} {title}" for name, title in zip(names, titles, strict=True)) if places else ""
+        axes = plan.described[:-1] if places else plan.described
+        names = ["" if axis.field == "prompt_matrix" else axis.label for axis in axes]  # whose titles say it all
+        label = zip(names, titles if places else [", ".join(titles)], strict=True)
         asked = tuple(cell.params.model_copy(update=SIZE) for cell in line)
-        found.append(
-            Row(label or f"{names[0]} {', '.join(titles)}", asked, CHECKPOINTS.index(line[0].params.checkpoint))
-        )
+        found.append(Row(tuple(label), asked, CHECKPOINTS.index(line[0].params.checkpoint)))
     return found
+
+
+def said(label: tuple[tuple[str, str], ...], language: str = "en") -> str:
+    """The label of a row in the language of a page."""
+    words = translations(language).gettext
+    return ", ".join(f"{words(name)} {words(title)}" if name else words(title) for name, title in label)
 
 
 def held(lesson: Lesson, studios: Sequence[Studio], judge: Judge) -> list[Outcome]:
@@ -83,11 +88,11 @@ def pictures_needed(lessons: Sequence[Lesson] = LESSONS) -> int:
 
 def page(outcomes: dict[str, list[Outcome]], folder: str, language: str = "en") -> str:
     """All lessons as a page in Markdown, each with its sheet and its figures; titles in the language of the page."""
-    said = translations(language).gettext
+    words = translations(language).gettext
     parts = []
     for number, lesson in enumerate(LESSONS, 1):
-        lines = [f"| {outcome.label} | {outcome.figures} |" for outcome in outcomes[lesson.name]]
+        lines = [f"| {said(outcome.label, language)} | {outcome.figures} |" for outcome in outcomes[lesson.name]]
         table = "\n".join([f"| | {JUDGED[language]} |", "| --- | --- |", *lines])
-        title = said(lesson.title)
+        title = words(lesson.title)
         parts.append(f"## {number}. {title}\n\n![{title}]({folder}/{lesson.name}.webp)\n\n{table}")
     return "\n\n".join(parts)

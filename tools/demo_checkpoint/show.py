@@ -38,7 +38,7 @@ def hold_lessons(
         studios = [open_studios.enter_context(Studio(path, count)) for path in (checkpoint, other)]
         for lesson in LESSONS:
             outcomes[lesson.name] = lessons.held(lesson, studios, judge)
-            rows = [(f"{one.label}: {one.figures}", one.pictures) for one in outcomes[lesson.name]]
+            rows = [(f"{lessons.said(one.label)}: {one.figures}", one.pictures) for one in outcomes[lesson.name]]
             (docs / "lessons").mkdir(exist_ok=True)
             sheets.write_rows(rows, docs / "lessons" / f"{lesson.name}.webp")
     for name, language in PAGES.items():
