@@ -78,11 +78,13 @@ def test_repeated_seed_is_told_with_how_far_its_pictures_are_apart():
 
 
 def test_page_shows_each_sheet_with_its_figures():
-    outcome = Outcome("a row", np.zeros((1, 128, 128, 3), np.uint8), "sun 1 of 1")
+    outcome = Outcome((("Steps", "20"), ("", "a row")), np.zeros((1, 128, 128, 3), np.uint8), "sun 1 of 1")
     page = lessons.page({lesson.name: [outcome] for lesson in LESSONS}, "lessons")
-    assert page.count("| a row | sun 1 of 1 |") == 6
+    assert page.count("| Steps 20, a row | sun 1 of 1 |") == 6
     assert "](lessons/words.webp)" in page
-    assert "## 2. 提示词引导系数" in lessons.page({one.name: [outcome] for one in LESSONS}, "lessons", "zh")
+    chinese = lessons.page({one.name: [outcome] for one in LESSONS}, "lessons", "zh")
+    assert "## 2. 提示词引导系数" in chinese
+    assert "| 迭代步数 (Steps) 20, a row |" in chinese
 
 
 def test_effects_make_the_renderings_they_announce():
