@@ -14,6 +14,7 @@ from functools import cache, cached_property, lru_cache
 from typing import Final
 
 from api.languages import ENGLISH, _, catalogue, language, translations
+from shared.errors import FarmError, Refused
 
 LONGEST: Final = 4000  # letters of a text that is looked up
 DEEPEST: Final = 4  # a sentence in a place of a sentence, and so on
@@ -67,6 +68,13 @@ def said(text: object) -> str:
     words = str(text)
     code = language()
     return words if code == ENGLISH or not words or len(words) > LONGEST else _said(code, words, 0)
+
+
+def refusal(error: FarmError) -> str:
+    """Return what was wrong, field by field, in one line in the language of the request."""
+    fields = error.fields if isinstance(error, Refused) else ()
+    wrong = (f"{one.field}: {said(one.message)} ({said(one.accepted)})" for one in fields)
+    return "; ".join(wrong) or said(error)
 
 
 @lru_cache(maxsize=4096)
@@ -132,13 +140,13 @@ def _known(code: str) -> Mapping[str, str]:
 
 @cache
 def _templates(code: str) -> list[Template]:
-    """Return the sentences with places, those that say most first."""
+    """Return the sentences with places, those that say most first; of equal ones those that take most apart."""
     made = []
     for english, other in _sentences(code):
         between = _PLACE.split(english.strip())
         if len(between) > 1:
             made.append(Template(tuple(between[::2]), tuple(between[1::2]), other))
-    return sorted(made, key=lambda one: -one.letters)
+    return sorted(made, key=lambda one: (-one.letters, -len(one.names)))
 
 
 def _sentences(code: str) -> Iterator[tuple[str, str]]:

@@ -17,6 +17,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_file
 from babel.messages.pofile import read_po, write_po
 
+from shared import errors
 from shared.jobs.lessons import BY_NAME
 from shared.models.kinds import KINDS
 from shared.params.facts import GROUPS
@@ -35,23 +36,38 @@ _WAYS: Final = (
 """Folder, files, method of Babel and its options."""
 
 _SENTENCES: Final = (
-    *("shared/admission/*.py", "shared/errors.py", "shared/jobs/stored.py", "shared/messaging/redis_health.py"),
-    *("shared/models/*.py", "shared/prompts/*.py", "shared/queue/*.py", "shared/quantities.py", "shared/wording.py"),
+    *("shared/**/*.py", "api/http/*.py", "api/security/*.py", "api/use_cases/*.py", "api/readiness.py"),
+    *("worker/dispatch/slots.py", "worker/dispatch/health.py", "worker/render/*.py", "worker/supervisor/child.py"),
+    *("worker/supervisor/watchdog.py", "worker/engine/failures.py", "worker/engine/loop/runs.py"),
+    *("worker/engine/vae.py", "worker/engine/upscaling/*ing.py", "worker/engine/pipelines/*.py"),
+    *("worker/engine/guidance/conditioning.py", "worker/engine/sampling/dpm_solver.py"),
+    "worker/engine/sampling/schedules.py",
+)
+"""The modules whose sentences pages show: all of `shared`, so that no refusal of a new module is forgotten."""
+QUIET: Final = (
+    *("shared/settings.py", "shared/setting_forms.py", "shared/row_limit_files.py", "shared/redis_url.py"),
+    *("shared/db/locks.py", "shared/db/migrate.py", "shared/db/revisions.py", "shared/db/tables.py"),
+    *("shared/logs/*.py", "shared/messaging/events.py", "shared/maintenance/*.py", "shared/jobs/lessons.py"),
+    *("shared/infotext/keys.py", "shared/infotext/grammar.py", "shared/infotext/writer.py"),
+    *("shared/infotext/control_nets.py", "shared/infotext/unit_text.py"),
+    *("api/http/openapi.py", "api/http/responses.py", "api/http/sse.py"),
     *(
         f"shared/params/{name}.py"
-        for name in ("codecs", "fields", "job_spec", "paths", "pools", "scheduling", "upscale")
+        for name in ("controlnet", "faces", "facts", "groups", "preprocessors", "render", "samplers", "upscalers")
     ),
-    *("shared/media/decode.py", "shared/media/uploads.py", "worker/render/loads.py", "worker/engine/failures.py"),
-    *("worker/dispatch/slots.py", "worker/dispatch/health.py", "shared/pictures/*.py", "api/use_cases/*.py"),
-    *("api/http/problems.py", "api/security/auth.py", "api/security/origin.py"),
+    *("shared/params/size_conditioning.py", "shared/sheets/drawing.py", "shared/sheets/png.py"),
 )
-"""The modules whose sentences pages show."""
+"""Of these modules no page shows a sentence: what settings and the database's tables lack is said to whoever starts
+the farm, `facts` has the words of parameters and lessons, and the keys of texts in pictures are the same everywhere.
+"""
 _WORD: Final = re.compile(r"[^\W\d_]")
 _PLACE: Final = re.compile(r"\{\w*\}")
+_WITH_KEYS: Final = "shared/infotext/"
+_IS_KEY: Final = re.compile(r"[A-Z][^:{]*:?")  # of texts in pictures, such as `CFG scale`
 _UNITS: Final = "shared/quantities.py"  # where words as short as `s` count
 _IS_SENTENCE: Final = re.compile(r"[^\W\d_]{2,}\W* [^\W\d_({]|[^\W\d_{}]+ \{|\} [^\W\d_]{2,}")
 _IS_CODE: Final = re.compile(
-    r"\b(SELECT|UPDATE|INSERT|DELETE|CREATE|ALTER|WHERE|FROM|SET|LOCK|AND|ORDER)\b|\(\?|\\|^#|://|-src |%[sd(]"
+    r"\{f|\b(SELECT|UPDATE|INSERT|DELETE|CREATE|ALTER|WHERE|FROM|SET|LOCK|AND|ORDER)\b|\(\?|\\|^#|://|-src |%[sd(]"
 )
 _WORDS_OF_ONE: Final = frozenset(
     {
@@ -76,11 +92,22 @@ _VALUES: Final = frozenset(
         *("whole picture", "from disk", "from memory", "host cache", "page cache", "prefetch {1}"),
         *('Bearer realm="stepfarm"', "session {1}", "workers drained", "workers resumed"),
         *("must name a folder, or several with {1} between them", "\n    ended_at < clock_timestamp()"),
+        *("-c {1}={2}", "REPEATABLE READ", "unsupported startup parameter", "it ended its process ", "stepfarm job"),
+        *("{1} is not a key of the storage", "an axis has no reader"),
     }
 )
 """Texts that look like sentences, but are not shown on a page."""
 _NOT_SAID: Final = frozenset({"debug", "info", "warning", "error", "exception", "compile", "Field", "TypeVar", "text"})
 """Calls whose texts nobody reads on a page: logs, patterns, descriptions for the API's document."""
+
+_REFUSALS: Final = frozenset(
+    {
+        "FieldError",
+        "flash",
+        *(name for name, one in vars(errors).items() if isinstance(one, type) and "Error" not in name),
+    }
+)
+"""Calls whose texts say what cannot be done."""
 
 Text = str | tuple[str, str]
 
@@ -93,10 +120,18 @@ def texts() -> Iterator[tuple[Text, str]]:
             for found in extract_from_file(method, path, keywords=KEYWORDS, options=options):
                 yield found[1], place
     yield from facts()
-    for pattern in _SENTENCES:
-        for path in sorted(ROOT.glob(pattern)):
-            place = path.relative_to(ROOT).as_posix()
-            yield from ((text, place) for text in sentences(path.read_text(), is_short=place == _UNITS))
+    for place in said_in():
+        found = sentences((ROOT / place).read_text(), is_short=place == _UNITS)
+        yield from ((text, place) for text in found if not (place.startswith(_WITH_KEYS) and _IS_KEY.fullmatch(text)))
+
+
+def said_in() -> list[str]:
+    """Return the modules whose sentences pages show, by their paths."""
+    read, quiet = (
+        {path.relative_to(ROOT).as_posix() for pattern in patterns for path in ROOT.glob(pattern)}
+        for patterns in (_SENTENCES, QUIET)
+    )
+    return sorted(read - quiet)
 
 
 def facts() -> Iterator[tuple[str, str]]:
@@ -136,6 +171,14 @@ def sentences(source: str, *, is_short: bool = False) -> Iterator[str]:
         is_said = _WORD.search(_PLACE.sub("", text)) if is_short else _IS_SENTENCE.search(text)
         if (is_said or text in _WORDS_OF_ONE) and text not in _VALUES and not _IS_CODE.search(text):
             yield text
+
+
+def refusals(source: str) -> Iterator[tuple[ast.Call, str]]:
+    """Yield the errors of the farm, the problems of fields and the flashes that a module makes of English literals."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _REFUSALS:
+            said = node.args[node.func.id == "FieldError" :]
+            yield from ((node, text) for text in map(_template, said) if _WORD.search(_PLACE.sub("", text)))
 
 
 def _silent(tree: ast.AST) -> Iterator[ast.AST]:

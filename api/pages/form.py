@@ -124,7 +124,7 @@ def size() -> Response:
     native = _native_size(catalogue_use_cases.offered(services(), ("checkpoint",), [checkpoint]), checkpoint)
     fitting = images.fitting_sizes(services(), auth.owner(), upload("source") or "", native)
     if fitting is None:
-        raise NotFound("There is no such upload.")
+        raise NotFound(_("There is no such upload."))
     return jsonify(fitting._asdict())
 
 
@@ -134,7 +134,7 @@ def choices() -> str:
     parameter = parameters().get(field_name(request.args.get("field", "")))
     kind = next((kind for kind in KINDS_OFFERED if parameter and kind == parameter.takes.kind), None)
     if parameter is None or kind is None:
-        raise NotFound("No field of this name chooses a model file.")
+        raise NotFound(_("No field of this name chooses a model file."))
     search = request.args.get("search", "")[:200]
     catalogue = catalogue_use_cases.offered(services(), (kind,), search=search)
     if kind == "ip-adapter":  # each is offered with a word about the image encoder that it needs

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from flask import Blueprint, render_template
 
+from api.languages import _
 from api.pages import form, prefill
 from api.pages.form_data import MASK, PICTURE
 from api.pages.query_args import number, upload
@@ -39,7 +40,7 @@ def room() -> str:
     if job_id is not None:
         job = jobs.job(services(), auth.owner(), job_id, Span(index - 1, limit=1))
         if not job.images:
-            raise NotFound("There is no such picture.")
+            raise NotFound(_("There is no such picture."))
         origin = prefill.of_image(job, index, "inpaint", source)
     sends = "" if job_id is None or source else f"/jobs/{job_id}/images/{index}/send"
     drawn = form.shown(origin)

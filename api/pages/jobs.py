@@ -18,7 +18,7 @@ from api.pages.parameter_table import followed, parameter_table
 from api.pages.query_args import number
 from api.schemas.jobs import ChangeBody, DisplayState, ImageBody
 from api.security import auth
-from api.sentences import said
+from api.sentences import refusal, said
 from api.services import services
 from api.use_cases import enlarge, sheets
 from api.use_cases import jobs as use_cases
@@ -124,7 +124,7 @@ def upscale(job_id: int, index: int) -> AnyResponse:
             how["faces"] = {"restorer": restorer}
         enlarging = enlarge.picture(services(), auth.owner(), job_id, index, how)
     except Refused as refused:
-        flash(_wrong(refused))
+        flash(refusal(refused))
         return redirect(_back(job_id, index), 303)
     flash(_("Enlarges image %(number)s of job %(job)s.", number=index + 1, job=job_id))
     return redirect(f"/jobs/{enlarging.job.id}", 303)
@@ -146,18 +146,12 @@ def change(job_id: int) -> AnyResponse:
     try:
         return _change(job_id, partial(use_cases.change, given=given), lazy("%(images)s start as you say now."))
     except Refused as refused:
-        flash(_wrong(refused))
+        flash(refusal(refused))
     return redirect(f"/jobs/{job_id}", 303)
 
 
 def _minute(instant: object) -> str:
     return str(instant or "")[:16].replace("T", " ")
-
-
-def _wrong(refused: Refused) -> str:
-    """Return what was wrong in the fields of a small form, in one line."""
-    wrong = (f"{one.field}: {said(one.message)} ({said(one.accepted)})" for one in refused.fields)
-    return "; ".join(wrong) or said(refused)
 
 
 @blueprint.post("/<id:job_id>/cancel")

@@ -14,7 +14,7 @@ from api.languages import _
 from api.pages import status_line
 from api.schemas.jobs import JobBody
 from api.security import auth
-from api.sentences import said
+from api.sentences import refusal
 from api.services import services
 from api.use_cases import catalogue as catalogue_use_cases
 from api.use_cases import lessons as use_cases
@@ -69,16 +69,12 @@ def run() -> AnyResponse:
         return redirect(f"/?{urlencode({'lesson': opens, **query})}", 303)
     lesson = BY_NAME.get(request.form.get("lesson", ""))
     if lesson is None:
-        raise NotFound("There is no such experiment.")
+        raise NotFound(_("There is no such experiment."))
     here = f"/lessons?{urlencode(query)}#{lesson.name}"
     try:
         submitted = use_cases.run(services(), auth.owner(), lesson, checkpoint, other)
-    except Refused as refused:
-        wrong = (f"{said(one.message)} ({said(one.accepted)})" for one in refused.fields)
-        flash("; ".join(wrong) or said(refused))
-        return redirect(here, 303)
-    except NotLooked as early:
-        flash(said(early))
+    except (Refused, NotLooked) as refused:
+        flash(refusal(refused))
         return redirect(here, 303)
     flash(_("The experiment “%(title)s” is in the queue as job %(job)s.", title=_(lesson.title), job=submitted.job.id))
     return redirect(here if request.form.get("back") == "/lessons" else submitted.job.links.page, 303)

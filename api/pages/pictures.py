@@ -21,6 +21,7 @@ from api.pages.parameter_table import parameter_table
 from api.routes.pictures import zip_file
 from api.schemas.pictures import PictureAction, PictureBody, PictureChoice, PictureFilter, PicturesQuery, picture_id
 from api.security import auth
+from api.sentences import refusal
 from api.services import services
 from api.use_cases import jobs, pictures
 from shared.errors import FieldError, NotFound, Refused
@@ -103,7 +104,7 @@ def act() -> AnyResponse:
     except ValidationError:
         flash(_("That cannot be done with pictures."))
     except Refused as refused:
-        flash("; ".join(f"{one.message}; {one.accepted}" for one in refused.fields) or str(refused))
+        flash(refusal(refused))
     else:
         if done.undo:  # with the button that undoes it
             mark = {"undo": f"{done.undo.isoformat()}", "undone": str(done.pictures)}
@@ -137,8 +138,7 @@ def archive() -> Response | AnyResponse:
     try:
         return zip_file(pictures.archive(services(), auth.owner(), PictureChoice.model_validate(_chosen())))
     except (Refused, ValidationError) as refused:
-        fields = refused.fields if isinstance(refused, Refused) else ()
-        flash("; ".join(one.accepted for one in fields) or _("Choose some pictures first."))
+        flash(refusal(refused) if isinstance(refused, Refused) else _("Choose some pictures first."))
         return redirect(inside(request.form.get("back", "/pictures")), 303)
 
 
@@ -175,7 +175,8 @@ def _chosen() -> dict[str, Any]:
         return {"ids": request.form.getlist("id")}
     asked, misread = _asked(request.form.to_dict(flat=False) | {"tag": request.form.getlist("with")})
     if misread:  # without it all pictures would be meant
-        raise Refused("These filters cannot be read.", (FieldError(misread[0], "cannot be read", "filters as shown"),))
+        problem = FieldError(misread[0], _("cannot be read"), _("filters as shown"))
+        raise Refused(_("These filters cannot be read."), (problem,))
     return {"filter": PictureFilter.model_validate(asked_for(asked))}
 
 

@@ -7,10 +7,11 @@ from typing import Final
 from flask import Blueprint, flash, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from api.languages import ngettext
+from api.languages import _, ngettext
 from api.pages.form_data import read, typed
 from api.schemas.jobs import JobBody
 from api.security import auth
+from api.sentences import refusal
 from api.services import services
 from api.use_cases import jobs
 from shared.errors import NotFound, NotLooked, Refused
@@ -32,7 +33,7 @@ def remix(job_id: int, index: int) -> AnyResponse:
     job = jobs.job(services(), auth.owner(), job_id, Span(index - 1, limit=1))
     way = request.args.get("as", "")
     if not job.images or job.params.upscale or way not in WAYS:
-        raise NotFound("There is no such picture, or this cannot be done with it.")
+        raise NotFound(_("There is no such picture, or this cannot be done with it."))
     given = typed(job.spec.image(index).model_dump())
     for name, text in WAYS[way].items():
         given[name] = text
@@ -41,7 +42,7 @@ def remix(job_id: int, index: int) -> AnyResponse:
     try:
         made = jobs.submit(services(), auth.owner(), read(given)).job
     except (Refused, NotLooked) as refused:
-        flash("; ".join(f"{one.field}: {one.message}" for one in getattr(refused, "fields", ())) or str(refused))
+        flash(refusal(refused))
         return redirect("/" if is_in_place else f"/jobs/{job_id}#image-{index}", 303)
     flash(queued(made))
     return redirect(f"/#job-{made.id}" if is_in_place else made.links.page, 303)

@@ -56,8 +56,8 @@ def loras(nodes: Graph, sampler: str, encoders: Iterable[str]) -> Loras:
             weights[name] = added
             left_out.pop(node, None)
     tags = [one.tag(name) for name, one in weights.items() if any(one)]
-    unread = "not read; a tag in the prompt names it, such as <lora:name:0.8>"
-    return Loras(tags, [f"lora {_file(nodes, node)[:_SHOWN]}: {unread}" for node in left_out])
+    unread = (f"lora {_file(nodes, node)[:_SHOWN]}" for node in left_out)
+    return Loras(tags, [f"{one}: not read; a tag in the prompt names it, such as <lora:name:0.8>" for one in unread])
 
 
 def _file(nodes: Graph, node: str) -> str:

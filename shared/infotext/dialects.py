@@ -86,8 +86,8 @@ def _resources(values: Values) -> list[str]:
     others = [one for one in resources if str(one.get("type")).casefold() != "checkpoint"]
     names = [(one.get("type"), one.get("modelName") or one.get("modelVersionName")) for one in others]
     return [
-        f"{kind} {name}"[:_LONGEST_NAME] + ": not read; a tag in the prompt names it, such as <lora:name:0.8>"
-        for kind, name in names
+        f"{shown[:_LONGEST_NAME]}: not read; a tag in the prompt names it, such as <lora:name:0.8>"
+        for shown in (f"{kind} {name}" for kind, name in names)
     ]
 
 

@@ -93,13 +93,17 @@ def pinned(prompt: str, hashes: Hashes, *, is_negative: bool = False) -> tuple[s
         try:
             [use] = used(text)
         except (BadTag, ValueError) as error:
-            notes.append(f"{tag.kind} {tag.name}"[:_LONGEST] + f": the prompt {error}")
+            notes.append(f"{_shown(tag)}: the prompt {error}")
             return ""
         if is_negative:
-            notes.append(f"{tag.kind} {tag.name}"[:_LONGEST] + ": it stood in the negative prompt, where no tag acts")
+            notes.append(f"{_shown(tag)}: it stood in the negative prompt, where no tag acts")
             return ""
         name, has_hash = split_title(use.name)
         digits = hashes.get(use.key.casefold()) or hashes.get(f"{use.kind}:{name}".casefold())
         return renamed(text, f"{name} [{digits}]") if digits and not has_hash else text
 
     return replaced(prompt, changed), notes
+
+
+def _shown(tag: Network) -> str:
+    return f"{tag.kind} {tag.name}"[:_LONGEST]

@@ -18,6 +18,8 @@ from tools import messages
 API: Final = Path(languages.__file__).parent
 CATALOGUES: Final = sorted(messages.CATALOGUES.glob("*.po"))
 ENVIRONMENT: Final = Environment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.i18n"], autoescape=True)
+UNSEEN: Final = {"shared/settings.py", "shared/db/migrate.py", "shared/db/revisions.py", "api/http/sse.py"}
+"""Modules whose refusals are said to whoever starts the farm, or to programs alone."""
 _PLACE: Final = re.compile(r"%\(\w+\)s|%%|\{\d+\}")
 _MUST: Final = re.compile(r"%\(\w+\)s")  # a translation may do without a place such as `{2}` for `is` or `are`
 _CODE: Final = re.compile(r"`[^`]*`")
@@ -63,6 +65,27 @@ def test_templates_and_scripts_ask_for_their_texts_in_the_readers_language():
     scripts = {name: literals_of_script(source) for name, source in files(API / "static", "*.js")}
     literals = {name: list(found) for name, found in (templates | scripts).items()}
     assert {name: found for name, found in literals.items() if found} == {}
+
+
+def test_pages_refuse_in_the_readers_language():
+    spoken = {
+        f"{path.name}:{call.lineno}": text
+        for path in (API / "pages").glob("*.py")
+        for call, text in messages.refusals(path.read_text())
+    }
+    assert spoken == {}, "say it by _()"
+
+
+def test_no_module_is_forgotten_whose_refusals_pages_show():
+    read = {*messages.said_in()}
+    forgotten = {
+        f"{place}:{call.lineno}"
+        for folder in ("shared", "api/http", "api/security", "api/use_cases")
+        for path in (messages.ROOT / folder).rglob("*.py")
+        if (place := path.relative_to(messages.ROOT).as_posix()) not in read
+        for call, _ in messages.refusals(path.read_text())
+    }
+    assert {one.partition(":")[0] for one in forgotten} <= UNSEEN, forgotten
 
 
 def test_scripts_that_ask_for_texts_import_what_answers():

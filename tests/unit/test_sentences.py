@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 from flask import Flask
 
-from api.sentences import LONGEST, Template, said
+from api.sentences import LONGEST, Template, refusal, said
+from shared.errors import FieldError, NotFound, Refused
 from shared.quantities import duration, estimate
 from shared.wording import in_words
+from tests.unit.test_axes import HOSTILE, plan
 from tools.messages import sentences
+
+_CHINESE: Final = re.compile("[\u4e00-\u9fff]")
+_NAMES: Final = re.compile(r"[\w.]+(, [\w.]+)*( or [\w.]+)?")  # an accepted list of names stays as it is
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +42,18 @@ def test_a_sentence_is_said_with_what_fills_its_places(english, chinese):
     words = said(english)
     assert not {"alive", "start", "about", "lately", "noise", "whole", "must", "running"} & set(words.split()), words
     assert chinese in (None, words)
+
+
+def test_every_refusal_of_a_sweep_is_said():
+    requests = ({"prompt": "".join(prompt) or "a lake", "sweep": sweep} for sweep, _, *prompt in HOSTILE)
+    texts = {text for given in requests for problem in plan(given)[1].values() for text in problem}
+    assert [text for text in texts if not _NAMES.fullmatch(text) and not _CHINESE.search(said(text))] == []
+
+
+def test_a_refusal_is_said_with_its_fields():
+    problems = (FieldError("name", "cannot be the name of a preset", "1 to 60 characters that can be seen, without /"),)
+    assert refusal(Refused("No.", problems)) == "name: 不能作为预设的名称 (1 到 60 个可见字符，不含 /)"
+    assert refusal(NotFound("You have no preset 'ink'.")) == "您没有预设 'ink'。"
 
 
 def test_what_people_named_stays_as_they_named_it():

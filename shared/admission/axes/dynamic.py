@@ -152,13 +152,17 @@ class _Reader:
                 # Outside of braces it is text: alternation and the prompt matrix have it.
                 self._put(opened, "|") if len(opened) == 1 else opened[-1].append([])
             elif len(opened) == 1:
-                raise BadValues("closes a brace } that was never opened", r"braces in pairs, or \} for a plain one")
+                raise BadValues(
+                    "closes a brace } that was never opened", "braces in pairs, or one with a backslash before it"
+                )
             else:
                 self._put(opened[:-1], _choice(opened.pop()))
             if len(opened) + len(self.around) > _DEEPEST:
                 raise BadValues(f"has more than {_DEEPEST} choices within each other", f"at most {_DEEPEST}")
         if len(opened) > 1:
-            raise BadValues("opens a brace { that is never closed", r"braces in pairs, or \{ for a plain one")
+            raise BadValues(
+                "opens a brace { that is never closed", "braces in pairs, or one with a backslash before it"
+            )
         self._put(opened, text[place:])
         return Template(tuple(opened[0][0]))
 

@@ -70,8 +70,8 @@ class Wildcards:
     def _offered(self, name: str) -> str:
         known = [*self.names()]
         shown = nearest(name, known) or known[:_SHOWN]
-        where = f"a file in the wildcards folder ({self.folders[0].name}), such as "
-        return where + (choices([f"__{one}__" for one in shown]) if shown else f"colour{_SUFFIX} for __colour__")
+        such = choices([f"__{one}__" for one in shown]) if shown else f"colour{_SUFFIX} for __colour__"
+        return f"a file in the wildcards folder ({self.folders[0].name}), such as {such}"
 
 
 NO_WILDCARDS: Final = Wildcards((SHIPPED,))
