@@ -33,6 +33,7 @@ CHECKS: Final[dict[str, Check]] = {
     "api": farm_checks.api,
     "workers": farm_checks.workers,
     "chores": farm_checks.chores,
+    "events": farm_checks.events,
     "models": farm_checks.models,
 }
 _MARKS: Final = {"fine": "[green]✓[/]", "note": "[yellow]•[/]", "bad": "[red]✗[/]"}

@@ -37,6 +37,11 @@ WHERE backend_xmin IS NOT NULL
 """
 _MEND_STORAGE: Final = "make it writable for this user, or set FARM_STORAGE_URL"
 _DOING_CHORES: Final = f"SELECT {IS_ANYBODY} AS is_connected"
+_SET_ASIDE: Final = """
+SELECT count(*) AS events, count(DISTINCT job_id) AS jobs, max(reason) AS reason
+FROM outbox
+WHERE dead_at IS NOT NULL
+"""
 _ALIVE_HERE: Final = """
 SELECT count(*),
        string_agg(card || ': ' || trouble, '; ' ORDER BY card) FILTER (
@@ -173,6 +178,21 @@ def chores(settings: Settings) -> Finding:
         return fine("Up to date.")
     advice = "`farm logs chores` may say why; `farm chores` starts it. Until then nothing is cleaned up."
     return bad("No process does them.", advice)
+
+
+def events(settings: Settings) -> Finding:
+    """Was all that follows from the ends of jobs done, or was something given up?"""
+    if _is_down(settings, settings.database_url):
+        return _NOT_UP
+    try:
+        found = _ask(settings, _SET_ASIDE)
+    except (SQLAlchemyError, Unavailable) as error:
+        return bad(f"No answer: {_first_line(error)}", "See the check of the database.")
+    if not found.events:
+        return fine("None was given up.")
+    advice = "`farm logs chores` says more. Mend the cause, then `farm db redeliver` has all of them tried again."
+    what = f"{found.events} ends of {found.jobs} jobs were given up after a day, so their contact sheets are missing"
+    return bad(f"{what}: {found.reason}.", advice)
 
 
 def models(settings: Settings) -> Finding:

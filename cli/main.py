@@ -463,6 +463,14 @@ def upgrade(*, as_json: AsJson = False) -> None:
     run(_settings(), as_json=as_json)
 
 
+@database.command("redeliver")
+def redeliver(*, as_json: AsJson = False) -> None:
+    """Try again what was to follow from ends of jobs and was given up (`farm doctor events`)."""
+    from cli.standalone import redeliver as run
+
+    run(_settings(), as_json=as_json)
+
+
 @storage.command("adopt")
 def adopt(
     *,

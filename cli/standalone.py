@@ -11,8 +11,10 @@ from cli import terminal
 from cli.embedded import home
 from cli.parts import environment
 from shared.db import migrate, revisions
+from shared.db.sessions import connect_once, sessions, transact
 from shared.errors import NotRunning
 from shared.logs.setup import configure
+from shared.maintenance import outbox
 from shared.settings import Settings
 
 
@@ -28,6 +30,20 @@ def upgrade(settings: Settings, *, as_json: bool) -> None:
         terminal.answer(f"The database stands at {after} already.")
     else:
         terminal.answer(f"The database went from {before or 'nothing'} to {after}.")
+
+
+def redeliver(settings: Settings, *, as_json: bool) -> None:
+    """Have the events that were set aside delivered by the chores process, and say how many."""
+    _require(settings, FARM_DATABASE_URL=settings.database_url)
+    engine = connect_once(settings.database)
+    try:
+        events = transact(sessions(engine), outbox.try_again)
+    finally:
+        engine.dispose()
+    if as_json:
+        terminal.answer_json({"events": events})
+    else:
+        terminal.answer(f"{events} events are tried again within seconds, if `farm chores` runs.")
 
 
 def serve_api(settings: Settings, *, as_json: bool) -> None:

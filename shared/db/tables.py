@@ -363,6 +363,7 @@ class Outbox(Base):
     __table_args__ = (
         Index("ix_outbox_due", "due_at", "id", postgresql_where=text("delivered_at IS NULL")),
         Index("ix_outbox_delivered_at", "delivered_at", postgresql_where=text("delivered_at IS NOT NULL")),
+        Index("ix_outbox_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL")),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
@@ -373,6 +374,8 @@ class Outbox(Base):
     tries: Mapped[int] = mapped_column(server_default=text("0"))  # how often it was taken
     due_at: Mapped[datetime] = mapped_column(server_default=NOW)  # not taken before
     delivered_at: Mapped[datetime | None]
+    reason: Mapped[str | None]  # why it could not be delivered the last time
+    dead_at: Mapped[datetime | None]  # set aside: nobody tries it again until a person says so
 
 
 class Sheet(Base):

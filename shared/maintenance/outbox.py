@@ -2,6 +2,10 @@
 
 A trigger on jobs writes the rows (revision 0024). A row that is taken is due again some time later, so one whose
 deliverer was killed is delivered by the next. A consumer must be safe if it gets an event twice, or after a later one.
+
+What fails is tried again after pauses that double up to an hour. After about a day it is set aside: it stays in the
+table with the reason, `farm doctor` counts it, and a person has it tried again (`farm db redeliver`). No outage of the
+storage or the database does that, however long it takes.
 """
 
 from __future__ import annotations
@@ -11,19 +15,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.db.sessions import Sessions, transact
-from shared.errors import FarmError, Unavailable, explain
+from shared.errors import FarmError, StorageAway, Unavailable, explain
 
 log = structlog.get_logger(__name__)
 
 _MOST_IN_A_ROW: Final = 1000  # then the caller has other work as well
-_LONGEST: Final = 16  # times the first pause: between two tries of what fails again and again
+_LONGEST_SECONDS: Final = 3600.0  # between two tries of what fails again and again
+_MOST_TRIES: Final = 30  # a day, if the first pause is one of 20 s
+_LONGEST_REASON: Final = 500  # characters
+_ENDS_PROCESSES: Final = "each process that delivered it ended before it was done; its memory may not suffice"
 _KEPT_DAYS: Final = 7
 _BATCH: Final = 1000
 
@@ -51,10 +58,18 @@ Consumer = Callable[[OutboxEvent], None]
 
 @dataclass(frozen=True)
 class Delivered:
-    """How many events were delivered, and how many have to be tried again."""
+    """How many events were delivered, have to be tried again, and were set aside."""
 
     events: int = 0
     failed: int = 0
+    set_aside: int = 0
+
+
+class Failure(NamedTuple):
+    """Why an event could not be delivered, and whether an outage is to blame, which says nothing of the event."""
+
+    reason: str
+    is_outage: bool = False
 
 
 # Index: ix_outbox_due. Locked rows are being taken by another process.
@@ -63,6 +78,7 @@ _TAKE = text("""
         SELECT id
         FROM outbox
         WHERE delivered_at IS NULL
+          AND dead_at IS NULL
           AND due_at <= clock_timestamp()
         ORDER BY due_at, id
         LIMIT 1
@@ -70,10 +86,29 @@ _TAKE = text("""
     )
     UPDATE outbox
     SET tries = tries + 1,
-        due_at = clock_timestamp() + :seconds * least(power(2, least(tries, 30)), :longest) * interval '1 second'
+        due_at = clock_timestamp() + least(:seconds * power(2, least(tries, 30)), :longest) * interval '1 second'
     FROM taken
     WHERE outbox.id = taken.id
-    RETURNING outbox.id, kind, at, job_id, owner
+    RETURNING outbox.id, kind, at, job_id, owner, tries
+""")
+
+_FAILED = text("""
+    UPDATE outbox
+    SET reason = :reason,
+        -- A try during an outage is not the last one.
+        tries = CASE WHEN :is_outage THEN least(tries, :most - 1) ELSE tries END,
+        dead_at = CASE WHEN tries >= :most AND NOT :is_outage THEN clock_timestamp() END
+    WHERE id = :id
+      AND delivered_at IS NULL
+    RETURNING dead_at IS NOT NULL
+""")
+
+_TRY_AGAIN = text("""
+    UPDATE outbox
+    SET dead_at = NULL,
+        tries = 0,
+        due_at = clock_timestamp()
+    WHERE dead_at IS NOT NULL
 """)
 
 _MARK = text("UPDATE outbox SET delivered_at = clock_timestamp() WHERE id = :id AND delivered_at IS NULL")
@@ -103,20 +138,32 @@ def deliver(sessions: Sessions, consumers: Sequence[Consumer], again_seconds: fl
     An event that a consumer failed at is due again after `again_seconds`, and after twice as long each time, up to a
     bound; others go past it. Any number of processes may do this at a time, and each may be ended anywhere.
     """
-    done = failed = 0
-    while done + failed < _MOST_IN_A_ROW and (event := transact(sessions, partial(_take, seconds=again_seconds))):
-        if hand_out(event, consumers):
+    done = failed = dead = 0
+    take = partial(_take, seconds=again_seconds)
+    while done + failed + dead < _MOST_IN_A_ROW and (taken := transact(sessions, take)):
+        event, tries = taken
+        # One that was taken so often and never failed has ended its deliverers.
+        failure = hand_out(event, consumers) if tries <= _MOST_TRIES else Failure(_ENDS_PROCESSES)
+        if failure is None:
             transact(sessions, partial(_mark, event_id=event.id))
             done += 1
+        elif transact(sessions, partial(_fail, event_id=event.id, failure=failure)):
+            log.error("event set aside", event_id=event.id, kind=event.kind, job=event.job_id, reason=failure.reason)
+            dead += 1
         else:
             failed += 1
-    return Delivered(done, failed)
+    return Delivered(done, failed, dead)
 
 
-def hand_out(event: OutboxEvent, consumers: Sequence[Consumer]) -> bool:
-    """Give `event` to all consumers; return whether each has done its part. Raises Unavailable."""
-    done = [_is_consumed(event, consumer) for consumer in consumers]  # none keeps it from the others
-    return all(done)
+def hand_out(event: OutboxEvent, consumers: Sequence[Consumer]) -> Failure | None:
+    """Give `event` to all consumers; return why one of them has not done its part. Raises Unavailable."""
+    found = [failure for consumer in consumers if (failure := _failure(event, consumer))]  # none keeps it from others
+    return max(found, key=lambda failure: failure.is_outage, default=None)
+
+
+def try_again(session: Session) -> int:
+    """Have the events that were set aside delivered, with as many tries as new ones; return how many."""
+    return int(session.execute(_TRY_AGAIN).rowcount)  # type: ignore[attr-defined]  # of every UPDATE
 
 
 def forget(sessions: Sessions) -> int:
@@ -127,23 +174,34 @@ def forget(sessions: Sessions) -> int:
     return forgotten
 
 
-def _is_consumed(event: OutboxEvent, consumer: Consumer) -> bool:
+def _failure(event: OutboxEvent, consumer: Consumer) -> Failure | None:
     try:
         consumer(event)
     except Unavailable:
         raise
     except FarmError as error:
         log.warning("event not delivered yet", event_id=event.id, job=event.job_id, reason=explain(error))
-        return False
-    except Exception:
+        return Failure(explain(error), is_outage=isinstance(error, StorageAway))
+    except Exception as error:
         log.exception("event not delivered", event_id=event.id, kind=event.kind, job=event.job_id)
-        return False
-    return True
+        return Failure(repr(error))
+    return None
 
 
-def _take(session: Session, seconds: float) -> OutboxEvent | None:
-    row = session.execute(_TAKE, {"seconds": seconds, "longest": _LONGEST}).mappings().one_or_none()
-    return OutboxEvent(**row) if row else None
+def _take(session: Session, seconds: float) -> tuple[OutboxEvent, int] | None:
+    """Return the event that is due, and how often it was taken, this time counted."""
+    row = session.execute(_TAKE, {"seconds": seconds, "longest": _LONGEST_SECONDS}).mappings().one_or_none()
+    if row is None:
+        return None
+    columns: dict[str, Any] = dict(row)
+    tries: int = columns.pop("tries")
+    return OutboxEvent(**columns), tries
+
+
+def _fail(session: Session, event_id: int, failure: Failure) -> bool:
+    """Note why an event could not be delivered; return whether it is set aside for that."""
+    given = {"id": event_id, "reason": failure.reason[:_LONGEST_REASON], "is_outage": failure.is_outage}
+    return session.scalar(_FAILED, given | {"most": _MOST_TRIES}) is True
 
 
 def _mark(session: Session, event_id: int) -> None:

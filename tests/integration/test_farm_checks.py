@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import socket
 
 import pytest
 from redis import Redis
+from sqlalchemy import text
 
 from cli import farm_checks
+from cli.standalone import redeliver
 from client.client import Client
 from shared.db.sessions import transact
 from shared.db.states import WorkerState
@@ -59,6 +62,18 @@ def test_why_nobody_may_in_is_told(settings):
     found = farm_checks.database(wrong)
     assert 'role "nobody" does not exist' in found.text
     assert "s3cret" not in found.text
+
+
+def test_what_was_given_up_is_told_with_what_to_do_next(settings, sessions, capsys):
+    assert farm_checks.events(settings).level == "fine"
+    with sessions.begin() as session:
+        columns = "at, kind, job_id, owner, reason, dead_at"
+        session.execute(text(f"INSERT INTO outbox ({columns}) VALUES (now(), 'job_ended', 7, 'ann', 'no font', now())"))
+    found = farm_checks.events(settings)
+    assert (found.level, "no font" in found.text, "farm db redeliver" in found.advice) == ("bad", True, True)
+    redeliver(settings, as_json=True)
+    assert json.loads(capsys.readouterr().out) == {"events": 1}
+    assert farm_checks.events(settings).level == "fine"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from sqlalchemy import func, select, text, update
 from shared.db.sessions import transact
 from shared.db.tables import Image, Job, Outbox
 from shared.errors import StorageAway, Unavailable
-from shared.maintenance.outbox import Delivered, deliver, forget
+from shared.maintenance.outbox import Delivered, deliver, forget, try_again
 from shared.queue import deadlines, transitions
 from tests.support.queueing import Farmhand
 
@@ -148,9 +148,48 @@ def test_the_pauses_between_tries_are_doubled_up_to_a_bound(sessions, farm, ende
     pauses = []
     for _ in range(6):
         hours_pass(farm)
-        deliver(sessions, [Consumer(ValueError(), fails=[bad])], 20)
+        deliver(sessions, [Consumer(ValueError(), fails=[bad])], 600)
         pauses.append(farm.run(lambda session: session.scalar(text("SELECT due_at - now() FROM outbox"))))
-    assert [round(pause.total_seconds() / 20) for pause in pauses] == [1, 2, 4, 8, 16, 16]
+    assert [round(pause.total_seconds() / 600) for pause in pauses] == [1, 2, 4, 6, 6, 6]
+
+
+def tried(farm, times):
+    farm.run(lambda session: session.execute(update(Outbox).values(tries=times)))
+    hours_pass(farm)
+
+
+def test_what_fails_for_a_day_is_set_aside_with_the_reason_until_somebody_has_it_tried_again(sessions, farm, ended):
+    bad, good = ended(owner="ann"), ended(owner="ann")
+    failing = Consumer(ValueError("no such font"), fails=[bad])
+    tried(farm, 28)
+    assert deliver(sessions, [failing], 20) == Delivered(1, 1)
+    tried(farm, 29)
+    assert deliver(sessions, [failing], 20) == Delivered(0, 0, 1)
+    hours_pass(farm)
+    assert deliver(sessions, [failing], 20) == Delivered()
+    [row, _] = events(farm)
+    assert (row.reason, row.dead_at is None, row.delivered_at) == ("ValueError('no such font')", False, None)
+    forget(sessions)
+    assert len(events(farm)) == 2
+    failing.fails = ()
+    assert farm.run(try_again) == 1
+    assert deliver(sessions, [failing], 20) == Delivered(1)
+    assert failing.got == of(bad, good, bad, bad)
+
+
+def test_an_outage_sets_nothing_aside_however_long_it_takes(sessions, farm, ended):
+    bad = ended(owner="ann")
+    away = Consumer(StorageAway("storing", "the disk is full"), fails=[bad])
+    for _ in range(3):
+        tried(farm, 29)
+        assert deliver(sessions, [away], 20) == Delivered(0, 1)
+
+
+def test_an_event_that_ends_its_deliverers_is_set_aside_too(sessions, farm, ended):
+    ended()
+    tried(farm, 30)
+    assert deliver(sessions, [consumer := Consumer()], 20) == Delivered(0, 0, 1)
+    assert consumer.got == []
 
 
 @pytest.mark.parametrize("killed", [KeyboardInterrupt, Unavailable("the database does not answer")])

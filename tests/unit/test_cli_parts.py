@@ -368,7 +368,7 @@ def test_doctor_names_a_setting_that_cannot_be_used(capsys: pytest.CaptureFixtur
 
 def test_doctor_leaves_no_trace(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     home = tmp_path / "home"
-    checks = ["home", "disk", "database", "migrations", "redis", "storage", "api", "workers", "chores"]
+    checks = ["home", "disk", "database", "migrations", "redis", "storage", "api", "workers", "chores", "events"]
     assert doctor.examine({"FARM_HOME": str(home)}, checks, as_json=True) == 0
     assert not home.exists()
 

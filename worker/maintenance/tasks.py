@@ -94,7 +94,7 @@ def deliver(context: ChoreContext) -> Mapping[str, object]:
         most_pixels=context.settings.limits.max_pixels,
     )
     done = outbox.deliver(context.sessions, [make_sheet], context.settings.lease_seconds)
-    return {"failed": done.failed}
+    return {"failed": done.failed, "set aside": done.set_aside}
 
 
 def _list_pictures(context: ChoreContext) -> Mapping[str, object]:
