@@ -24,14 +24,15 @@ from api.security import auth
 from api.sentences import refusal
 from api.services import services
 from api.use_cases import jobs, pictures
-from shared.errors import FieldError, NotFound, Refused
+from shared.errors import FieldError, NotFound, NotLooked, Refused
 from shared.infotext import writer
 from shared.params.fields import RANDOM_SEED
 from shared.pictures.filters import PictureId
-from shared.pictures.queries import KEPT, MOST_COUNTED
+from shared.pictures.queries import MOST_COUNTED, is_restorable
 from shared.version import version
 
 MOST_AGAIN: Final = 20  # pictures that are rendered again at one press
+_MOST_REASONS: Final = 5  # cookies hold what is told
 _IN_SIGHT: Final = frozenset({"words", "checkpoint", "sampler", "favourites"})  # filters that are not folded
 _LISTED: Final = ("tag",)  # filters that may be given several times
 
@@ -138,7 +139,8 @@ def archive() -> Response | AnyResponse:
     try:
         return zip_file(pictures.archive(services(), auth.owner(), PictureChoice.model_validate(_chosen())))
     except (Refused, ValidationError) as refused:
-        flash(refusal(refused) if isinstance(refused, Refused) else _("Choose some pictures first."))
+        fields = refused.fields if isinstance(refused, Refused) else ()
+        flash("; ".join(one.accepted for one in fields) or _("Choose some pictures first."))
         return redirect(inside(request.form.get("back", "/pictures")), 303)
 
 
@@ -175,29 +177,39 @@ def _chosen() -> dict[str, Any]:
         return {"ids": request.form.getlist("id")}
     asked, misread = _asked(request.form.to_dict(flat=False) | {"tag": request.form.getlist("with")})
     if misread:  # without it all pictures would be meant
-        problem = FieldError(misread[0], _("cannot be read"), _("filters as shown"))
-        raise Refused(_("These filters cannot be read."), (problem,))
+        raise Refused("These filters cannot be read.", (FieldError(misread[0], "cannot be read", "filters as shown"),))
     return {"filter": PictureFilter.model_validate(asked_for(asked))}
 
 
 def _again() -> AnyResponse:
-    """Submit the chosen pictures again, each with a new seed."""
+    """Submit the chosen pictures again, each with a new seed; tell of each that cannot be, and why."""
     ids = [picture_id(one) for one in PictureChoice.model_validate(_chosen()).ids or ()]
     if not 0 < len(ids) <= MOST_AGAIN:
         flash(_("Choose at most %(most)s pictures to render again.", most=MOST_AGAIN))
         return redirect(inside(request.form.get("back", "/pictures")), 303)
     again = [one for one in pictures.several(services(), auth.owner(), ids) if not one.params.upscale]
-    for one in again:
-        given = one.params.model_dump(mode="json", exclude_defaults=True) | {"seed": RANDOM_SEED}
+    refused = [reason for one in again if (reason := _refusal(one))]
+    done = len(again) - len(refused)
+    flash(ngettext("%(num)s picture is rendered again.", "%(num)s pictures are rendered again.", done))
+    for reason in refused[:_MOST_REASONS]:
+        flash(reason)
+    return redirect("/jobs" if done else inside(request.form.get("back", "/pictures")), 303)
+
+
+def _refusal(picture: PictureBody) -> str | None:
+    """Submit a picture with a new seed; return why not if that is refused."""
+    given = picture.params.model_dump(mode="json", exclude_defaults=True) | {"seed": RANDOM_SEED}
+    try:
         jobs.submit(services(), auth.owner(), given)
-    flash(ngettext("%(num)s picture is rendered again.", "%(num)s pictures are rendered again.", len(again)))
-    return redirect("/jobs", 303)
+    except (Refused, NotLooked) as refused:
+        return _("Picture %(id)s: %(why)s", id=picture.id, why=refusal(refused))
+    return None
 
 
 def _undo(text: str) -> dict[str, Any] | None:
     """Return a deletion that the address names and that can still be undone."""
     moment, deleted = _moment(text), request.args.get("undone", type=int)
-    if moment is None or not deleted or datetime.now(UTC) - moment > KEPT:
+    if not deleted or not is_restorable(moment):
         return None
     return {"moment": text, "pictures": deleted}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, Field, PrivateAttr
@@ -14,7 +14,7 @@ from shared.messaging.events import Progress
 from shared.params.fields import MASK, SOURCE, FileFormat
 from shared.params.job_spec import Axis, JobSpec
 from shared.params.render import RenderParams
-from shared.pictures.queries import KEPT
+from shared.pictures.queries import is_restorable
 from shared.queue.explain import Cause, Waiting
 from shared.queue.missing_files import MissingFile
 from shared.queue.queries import ImageView, JobView, Page
@@ -106,7 +106,7 @@ class ImageBody(BaseModel):
     @property
     def is_restorable(self) -> bool:
         """Whether its picture was deleted so lately that it can be restored."""
-        return self.deleted_at is not None and datetime.now(UTC) - self.deleted_at < KEPT
+        return is_restorable(self.deleted_at)
 
     @classmethod
     def from_view(cls, image: ImageView, live: Live, job: JobView) -> Self:

@@ -143,7 +143,7 @@ def change(services: Services, owner: str, job_id: int, given: object) -> Change
 
     def change_job(session: Session) -> tuple[int, queries.JobView]:
         queries.check_owner(session, job_id, owner)
-        changing.check(session, owner, wanted, services.settings.limits)
+        changing.check(session, owner, job_id, wanted, services.settings.limits)
         return rescheduling.change(session, job_id, wanted, by=owner), queries.job(session, job_id, owner)
 
     images, view = transact(services.sessions, change_job)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.admission import scheduling
+from shared.db.states import ImageState
+from shared.db.tables import Image
 from shared.errors import FieldError, Refused
 from shared.params.scheduling import Scheduling
 from shared.queue.rescheduling import Change
@@ -33,11 +37,23 @@ def parse(given: object) -> Change:
     return Change(**asked, sets_deadline="expires_at" in given)
 
 
-def check(session: Session, owner: str, wanted: Change, limits: Limits) -> None:
-    """Raise Refused if a field is not possible now: its deadline has passed, or its owner may not ask for it."""
+def check(session: Session, owner: str, job_id: int, wanted: Change, limits: Limits) -> None:
+    """Raise Refused if a field is not possible now.
+
+    Its owner may not ask for it, or the deadline has passed or comes before the images of the job are queued.
+    """
     given = {name: getattr(wanted, name) for name in FIELDS if name != "hold" and getattr(wanted, name) is not None}
-    if problems := scheduling.impossible(session, owner, Scheduling(**given), limits):
+    problems = scheduling.impossible(session, owner, Scheduling(**given), limits)
+    if wanted.expires_at and wanted.hold is not False and _is_held_until(session, job_id, wanted.expires_at):
+        problems.append(scheduling.TOO_EARLY)
+    if problems:
         raise _refused(problems)
+
+
+def _is_held_until(session: Session, job_id: int, moment: datetime) -> bool:
+    """Return whether images of the job are held until then, or for longer."""
+    held = select(Image.id).where(Image.job_id == job_id, Image.state == ImageState.HELD, Image.held_until >= moment)
+    return session.scalar(select(held.exists())) is True
 
 
 def _refused(problems: list[FieldError]) -> Refused:

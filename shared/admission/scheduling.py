@@ -21,6 +21,11 @@ from shared.wording import message
 ACCEPTED: Final = {name: accepted(name, Limits()) for name in Scheduling.model_fields}
 """What each field of the scheduling accepts, in words."""
 
+TOO_EARLY: Final = FieldError(
+    "expires_at", "is not after hold_until, so no image could start", "an instant after hold_until"
+)
+"""The deadline of a job that is held beyond it."""
+
 UNSERVED_POOLS: Final = 20
 """How many pools without a living worker the open jobs of one owner may name; the default pool is not counted."""
 
@@ -77,9 +82,7 @@ def _contradictions(scheduling: Scheduling) -> list[FieldError]:
         for name in others
     ]
     if scheduling.expires_at and scheduling.hold_until and scheduling.expires_at <= scheduling.hold_until:
-        problems.append(
-            FieldError("expires_at", "is not after hold_until, so no image could start", "an instant after hold_until")
-        )
+        problems.append(TOO_EARLY)
     return problems
 
 

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import Final, NamedTuple, get_args
+from typing import Final, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.db.sessions import Sessions, transact
-from shared.media.storage import Kind, Storage, key
-from shared.params.fields import FileFormat
+from shared.media.storage import Storage, StoredObject
 from shared.pictures import reading
 from shared.pictures.queries import KEPT
 
 _MOST_ROUNDS: Final = 20  # in a row: the caller has other work as well
 _BATCH: Final = 100
 _LEEWAY_SECONDS: Final = 60.0  # behind the last moment at which a picture can be restored
-
-_FORMATS: Final[tuple[FileFormat, ...]] = get_args(FileFormat)
-_KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 
 class _ToRemove(NamedTuple):
@@ -69,25 +65,25 @@ def remove_deleted(sessions: Sessions, storage: Storage) -> int:
 
     Raises StorageError, Unavailable.
 
-    The key holds the attempt that was committed, and no other one is ever made of a finished image: nothing of anybody
-    else's can be hit. An interrupted run has deleted files of pictures whose rows it has not marked; the next one does.
+    Only objects of the attempts that were committed are deleted, and no other attempt is ever made of a finished image:
+    nothing of anybody else's can be hit. What these objects are does not matter: a newer version may know more kinds.
+    An interrupted run has deleted files of pictures whose rows it has not marked; the next one does.
     """
     removed = 0
     while some := transact(sessions, _to_remove):
-        for name in _keys(some):
-            storage.delete(name)
+        for stored in _objects(storage, some):
+            storage.discard(stored)
         ids = [row.image_id for row in some]
         transact(sessions, partial(_mark_removed, ids=ids))
         removed += len(ids)
     return removed
 
 
-def _keys(rows: Iterable[_ToRemove]) -> Iterator[str]:
-    """Yield the keys that the files of these attempts may have: a job of a newer version says no format."""
-    for row in rows:
-        for kind in _KINDS:
-            for form in _FORMATS if kind == "picture" else _FORMATS[:1]:
-                yield key(row.job_id, row.place, row.attempt, kind, form)
+def _objects(storage: Storage, rows: Iterable[_ToRemove]) -> Iterator[StoredObject]:
+    """Yield the objects of these attempts; each job is listed once, for all of its pictures."""
+    attempts = {(row.job_id, row.place, row.attempt) for row in rows}
+    for job_id in sorted({job_id for job_id, _, _ in attempts}):
+        yield from (one for one in storage.attempts_of(job_id) if (one.job_id, one.index, one.attempt) in attempts)
 
 
 def _to_remove(session: Session) -> list[_ToRemove]:

@@ -37,6 +37,8 @@ _PICTURES = text("""
     FROM images
     JOIN jobs ON jobs.id = images.job_id
     WHERE images.state = 'succeeded'
+      -- The files of pictures that their owner has deleted are gone.
+      AND NOT EXISTS (SELECT FROM pictures WHERE pictures.image_id = images.id AND pictures.removed_at IS NOT NULL)
     ORDER BY images.id DESC
     LIMIT :latest
 """)

@@ -216,9 +216,7 @@ class Storage:
 
     def last_attempt(self, job_id: int, index: int) -> int:
         """Return the latest attempt at an image that has objects here; 0 if none has. Raises StorageAway."""
-        prefix = job_prefix(job_id)
-        found = [_stored_object(f"{prefix}/{name}") for name in self._names(prefix)]
-        return max((one.attempt for one in found if one and one.index == index), default=0)
+        return max((one.attempt for one in self.attempts_of(job_id) if one.index == index), default=0)
 
     def jobs(self) -> Iterator[list[int]]:
         """Yield the ids of the jobs that have objects here, some at a time. Raises StorageError."""
@@ -239,6 +237,11 @@ class Storage:
         """Return the contact sheets of a job. Raises StorageError."""
         prefix = job_prefix(job_id)
         return [sheet for name in self._names(prefix) if (sheet := _stored_sheet(f"{prefix}/{name}"))]
+
+    def attempts_of(self, job_id: int) -> list[StoredObject]:
+        """Return the objects of all attempts at the images of a job. Raises StorageError."""
+        prefix = job_prefix(job_id)
+        return [found for name in self._names(prefix) if (found := _stored_object(f"{prefix}/{name}"))]
 
     def discard(self, stored: StoredObject | StoredSheet) -> None:
         """Delete an object of an attempt or a sheet, if it is still there. Raises StorageError."""

@@ -22,11 +22,15 @@ from shared.pictures.filters import ADAPTED, TAGGED, Filter, Order, PictureId
 MOST_COUNTED: Final = 10_000
 KEPT: Final = timedelta(hours=1)
 """How long a deleted picture can be restored."""
-
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _MOST_LISTS: Final = 5000  # of tags or adapters that are looked through for what there is
 _MOST_FACETS: Final = 200
+
+
+def is_restorable(deleted_at: datetime | None) -> bool:
+    """Return whether a picture was deleted so lately that it can be restored; None: it was not deleted."""
+    return deleted_at is not None and datetime.now(UTC) - deleted_at < KEPT
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class PictureView:
     @property
     def is_restorable(self) -> bool:
         """Whether it is deleted and its files are still kept."""
-        return self.deleted_at is not None and self.removed_at is None
+        return is_restorable(self.deleted_at) and self.removed_at is None
 
 
 @dataclass(frozen=True)

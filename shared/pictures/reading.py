@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+import structlog
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
@@ -19,6 +20,8 @@ from shared.params.render import RenderParams
 from shared.pictures import words
 from shared.pictures.filters import stored_seed
 from shared.prompts.adapters import BadTag, used
+
+log = structlog.get_logger(__name__)
 
 BATCH: Final = 200
 _BEHIND_PROMPT: Final = re.compile(r"(?:^|\n)(?:Negative prompt|Steps): ")  # in the parameters of a file
@@ -81,9 +84,7 @@ def read(session: Session) -> int:
     job_ids = list({row.job_id for row in unread})
     params = {row.id: row.params for row in session.execute(_PARAMS, {"job_ids": job_ids})}
     found = [
-        {"image_id": row.image_id, **_found_by(stored.image(params[row.job_id], row.place, row.changes).params)}
-        for row in unread
-        if row.job_id in params
+        {"image_id": row.image_id, **_understood(params[row.job_id], row)} for row in unread if row.job_id in params
     ]
     session.execute(_READ, {"read": found})
     return len(found)
@@ -97,6 +98,15 @@ def list_older(session: Session) -> bool:
     session.execute(_LIST, {"last": last, "ids": _IDS})
     session.execute(_LOWER, {"ids": _IDS})
     return True
+
+
+def _understood(params: object, row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row of `_UNREAD`
+    """Return what a picture is found by; where its parameters make no sense, nothing, so that it is not read again."""
+    try:
+        return _found_by(stored.image(params, row.place, row.changes).params)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        log.warning("picture is found by nothing", job=row.job_id, index=row.place, reason=repr(error))
+        return {"words": [], "adapters": []}
 
 
 def _found_by(params: RenderParams) -> dict[str, Any]:

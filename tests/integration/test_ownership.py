@@ -65,6 +65,18 @@ def test_a_farm_from_before_markers_marks_the_storage_that_holds_its_pictures(ma
     assert (root / MARKER).exists()
 
 
+def test_pictures_whose_files_were_removed_are_not_looked_for(make, root, sessions, committed, monkeypatch):
+    monkeypatch.setattr("shared.media.ownership._LATEST", 2)
+    storage = Storage(str(root))
+    _, *removed = [committed(storage) for _ in range(3)]
+    with sessions.begin() as session:
+        session.execute(text("UPDATE pictures SET deleted_at = now(), removed_at = now() WHERE job_id > 1"))
+    for name in removed:
+        storage.delete(name)
+    make().check()
+    assert (root / MARKER).exists()
+
+
 def test_a_farm_from_before_markers_knows_its_storage_by_an_upload(make, root, sessions):
     Storage(str(root)).put(upload_key("ab" * 32), b"png")
     with sessions.begin() as session:

@@ -133,6 +133,25 @@ def test_pictures_are_rendered_again_with_new_seeds(client, make, app):
     assert "Choose at most 20 pictures" in look(client, refused.location).text
 
 
+def test_of_pictures_that_are_rendered_again_one_that_is_refused_stops_no_other(client, make):
+    gone, there = make(prompt="thrice", checkpoint="gone"), make(prompt="thrice", checkpoint="demo")
+    long = make(prompt="thrice", checkpoint="demo", steps=151)
+    shown = look(client, press(client, "again", f"{gone.id}.0", f"{long.id}.0", f"{there.id}.0").location)
+    assert "1 picture is rendered again." in shown.text
+    assert f"Picture {gone.id}.0: The farm is still reading its models." in shown.text
+    assert f"Picture {long.id}.0: steps: 151 is too large" in shown.text
+    assert client.get("/api/v1/jobs?limit=1").get_json()["jobs"][0]["params"]["prompt"] == "thrice"
+    alone = press(client, "again", f"{gone.id}.0", back="/pictures?words=thrice")
+    assert alone.location == "/pictures?words=thrice"
+
+
+def test_an_action_on_all_of_a_filter_that_cannot_be_read_deletes_nothing(client, make):
+    make(prompt="unharmed")
+    answer = send(client, "/pictures/actions", action="delete", all="1", size="64")
+    assert "size: cannot be read" in look(client, answer.location).text
+    assert len(tiles(look(client, "/pictures?words=unharmed"))) == 1
+
+
 def test_compared_pictures_tell_only_what_differs(client, make):
     job, other = make(prompt="a lake", steps=10), make(prompt="a lake", steps=20, cfg_scale=9.0)
     shown = look(client, f"/compare?of={job.id}.0,{other.id}.0")

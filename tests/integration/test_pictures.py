@@ -11,7 +11,7 @@ from shared.db.sessions import transact
 from shared.db.tables import Image, Picture
 from shared.errors import NotFound, Refused
 from shared.maintenance.pictures import list_pictures, remove_deleted
-from shared.media.storage import Storage, key
+from shared.media.storage import Storage, job_prefix, key
 from shared.params.render import RenderParams
 from shared.pictures import changes, queries
 from shared.pictures.changes import Marks
@@ -197,12 +197,38 @@ def test_files_of_pictures_that_can_be_restored_stay_and_those_of_others_go(sess
     with sessions.begin() as session:
         past = datetime.now(UTC) - queries.KEPT - timedelta(minutes=2)
         session.execute(update(Picture).where(Picture.deleted_at.is_not(None)).values(deleted_at=past))
+    assert not transact(sessions, lambda session: queries.picture(session, "local", PictureId(job.id, 0))).is_restorable
     assert act(sessions, "restore", f"{job.id}.0").pictures == 0
     assert remove_deleted(sessions, storage) == 1
     assert [storage.exists(name) for name in files] == [False, False, True, True]
     assert remove_deleted(sessions, storage) == 0
-    view = transact(sessions, lambda session: queries.picture(session, "local", PictureId(job.id, 0)))
-    assert not view.is_restorable
+
+
+def test_all_that_was_stored_of_a_deleted_picture_goes_by_one_listing_a_job(sessions, make, tmp_path, monkeypatch):
+    storage, job = Storage(str(tmp_path / "pictures")), make(count=2)
+    kinds = ["png", "picture.webp", "film.webp", "newer.webp"]
+    names = [f"{job_prefix(job.id)}/{job.id}-{index:04}-1.{kind}" for index in range(2) for kind in kinds]
+    others = [f"{job_prefix(job.id)}/{job.id}-0000-2.png", f"{job_prefix(job.id)}/sheet-1.png"]
+    for name in [*names, *others]:
+        storage.put(name, b"picture")
+    act(sessions, "delete")
+    with sessions.begin() as session:
+        session.execute(update(Picture).values(deleted_at=datetime.now(UTC) - 2 * queries.KEPT))
+    listed, attempts_of = [], storage.attempts_of
+    monkeypatch.setattr(storage, "attempts_of", lambda job_id: listed.append(job_id) or attempts_of(job_id))
+    assert (remove_deleted(sessions, storage), listed) == (2, [job.id])
+    assert [name for name in [*names, *others] if storage.exists(name)] == others
+
+
+def test_a_picture_whose_parameters_make_no_sense_keeps_no_other_from_being_found(sessions, make, found):
+    strange, other = make(prompt="a boat"), make(prompt="a boat")
+    with sessions.begin() as session:
+        broken = text("""UPDATE jobs SET params = '{"hires": {"width": 1180591620717411303424}}' WHERE id = :id""")
+        session.execute(broken, {"id": strange.id})
+        session.execute(update(Picture).values(words=None))
+    assert list_pictures(sessions) == 2
+    assert found(words="boat") == [f"{other.id}.0"]
+    assert list_pictures(sessions) == 0
 
 
 def test_a_row_that_somebody_holds_is_not_waited_for(sessions, make, found):

@@ -108,6 +108,18 @@ def test_what_cannot_be_is_refused_by_name_and_changes_nothing(client, hand, job
     assert (after.pool, after.priority, after.expires_at) == (before.pool, before.priority, before.expires_at)
 
 
+def test_a_deadline_before_the_end_of_its_hold_is_refused(client, hand):
+    job_id = hand.run(submit, admission("local", PARAMS, hold_until="2998-01-01T00:00:00Z")).job.id
+    early = client.patch(f"/api/v1/jobs/{job_id}", json={"expires_at": "2997-01-01T00:00:00Z"})
+    [problem] = early.get_json()["errors"]
+    assert (early.status_code, problem["field"]) == (422, "expires_at")
+    assert "hold_until" in problem["message"]
+    assert hand.job(job_id).expires_at is None
+    released = {"expires_at": "2997-01-01T00:00:00Z", "hold": False}
+    assert client.patch(f"/api/v1/jobs/{job_id}", json=released).status_code == 200
+    hand.run(transitions.cancel, job_id)
+
+
 def test_a_job_of_which_nothing_waits_cannot_be_changed(client, hand):
     job_id = hand.run(submit, admission("local", PARAMS)).job.id
     hand.run(transitions.cancel, job_id)
