@@ -25,6 +25,7 @@ from api.routes import (
     sheets,
     sweeps,
     uploads,
+    webhooks,
     workers,
 )
 from api.routes import metrics as metrics_routes
@@ -59,7 +60,7 @@ def create_app(settings: Settings) -> OpenAPI:
     languages.init_app(app)
     first = (jobs, sweeps, images, pictures, sheets, presets)
     others = (events, uploads, png_info, catalogue, workers, chores)
-    for api in (*first, *others, prompts, controlnet, health):
+    for api in (*first, *others, prompts, controlnet, webhooks, health):
         app.register_blueprint(api.blueprint)  # its part of the document is made when that is asked for
     for plain in (reference, metrics_routes):
         app.register_blueprint(plain.blueprint)

@@ -30,6 +30,10 @@ styles = typer.Typer(help="Texts that join prompts by a name.", invoke_without_c
 app.add_typer(styles, name="styles")
 presets = typer.Typer(help="Parameters under names.", invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(presets, name="presets")
+webhooks = typer.Typer(
+    help="Messages to other programs when jobs have ended.", invoke_without_command=True, rich_markup_mode=None
+)
+app.add_typer(webhooks, name="webhooks")
 models = typer.Typer(help="Checkpoints, and what a model file is.", invoke_without_command=True, rich_markup_mode=None)
 app.add_typer(models, name="models")
 
@@ -389,6 +393,81 @@ def _presets(what: str, *given: object, as_json: bool) -> None:
 
     with connect(_settings()) as client:
         getattr(commands, what)(client, *given, as_json=as_json)
+
+
+@webhooks.callback()
+def list_webhooks(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """List your webhooks, addresses that are told when your jobs have ended; see docs/webhooks.md."""
+    if context.invoked_subcommand is None:
+        _webhooks("show", as_json=as_json)
+
+
+WebhookId = Annotated[int, typer.Argument(metavar="WEBHOOK", min=1, help="Number of the webhook.")]
+
+
+@webhooks.command("add")
+def add_webhook(
+    url: Annotated[
+        str | None, typer.Argument(metavar="[URL]", help="Where messages go; without one: where each job says.")
+    ] = None,
+    *,
+    name: Annotated[str, typer.Option(help="For yourself.")] = "",
+    form: Annotated[str, typer.Option("--format", help="standard (JSON for programs), discord or slack.")] = "standard",
+    kinds: Annotated[
+        list[str] | None, typer.Option("--on", help="Only then: job.succeeded, job.failed, job.cancelled.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a webhook. Its secret is printed this once."""
+    _webhooks("add", {"url": url, "name": name, "format": form, "kinds": kinds or None}, as_json=as_json)
+
+
+@webhooks.command("remove")
+def remove_webhook(webhook: WebhookId, *, as_json: AsJson = False) -> None:
+    """Delete a webhook with the record of its messages."""
+    _webhooks("remove", webhook, as_json=as_json)
+
+
+@webhooks.command("rotate")
+def rotate_webhook(webhook: WebhookId, *, as_json: AsJson = False) -> None:
+    """Give a webhook a new secret, printed this once. The old one signs as well for a day."""
+    _webhooks("rotate", webhook, as_json=as_json)
+
+
+@webhooks.command("test")
+def send_test(webhook: WebhookId, *, as_json: AsJson = False) -> None:
+    """Send a message that says no more than that it arrives."""
+    _webhooks("test", webhook, as_json=as_json)
+
+
+@webhooks.command("messages")
+def webhook_messages(
+    webhook: WebhookId,
+    *,
+    dead: Annotated[bool, typer.Option("--dead", help="Only those that were given up.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the latest messages of a webhook, and how they fared."""
+    _webhooks("messages", webhook, dead=dead, as_json=as_json)
+
+
+@webhooks.command("replay")
+def replay_messages(
+    webhook: WebhookId,
+    message: Annotated[int | None, typer.Argument(metavar="[MESSAGE]", min=1, help="One; else all given up.")] = None,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Send a message again, or all that were given up."""
+    _webhooks("replay", webhook, message, as_json=as_json)
+
+
+def _webhooks(what: str, *given: object, as_json: bool, **options: object) -> None:
+    from cli import webhooks as commands
+    from cli.connect import connect
+
+    with connect(_settings()) as client:
+        getattr(commands, what)(client, *given, as_json=as_json, **options)
 
 
 @styles.callback()

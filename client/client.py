@@ -200,6 +200,40 @@ class Client:
         """Delete one of your presets."""
         self._send("DELETE", _preset_path(name))
 
+    def webhooks(self) -> list[Json]:
+        """Return your webhooks, the oldest first."""
+        found: list[Json] = self._json("GET", f"{API}/webhooks")["webhooks"]
+        return found
+
+    def add_webhook(self, url: str | None, **given: object) -> Json:
+        """Make a webhook of `name`, `format` and `kinds`; the answer has its `secret`, this once."""
+        return self._json("POST", f"{API}/webhooks", json={"url": url, **given})
+
+    def rotate_webhook(self, webhook_id: int) -> Json:
+        """Give a webhook a new secret, which the answer has this once."""
+        return self._json("POST", f"{API}/webhooks/{webhook_id}/rotate")
+
+    def drop_webhook(self, webhook_id: int) -> None:
+        """Delete a webhook with the record of its messages."""
+        self._send("DELETE", f"{API}/webhooks/{webhook_id}")
+
+    def test_webhook(self, webhook_id: int) -> Json:
+        """Have a message sent that says no more than that it arrives; return the delivery."""
+        return self._json("POST", f"{API}/webhooks/{webhook_id}/test")
+
+    def deliveries(self, webhook_id: int, states: tuple[str, ...] = (), limit: int = 50) -> Json:
+        """Return the page of the latest messages of a webhook, in any of `states`: waiting, delivered, dead."""
+        which = {"state": states, "limit": limit}
+        return self._json("GET", f"{API}/webhooks/{webhook_id}/deliveries", params=which)
+
+    def replay_delivery(self, delivery_id: int) -> Json:
+        """Have a message sent once more, under its own id."""
+        return self._json("POST", f"{API}/webhooks/deliveries/{delivery_id}/replay")
+
+    def replay_dead(self, webhook_id: int) -> int:
+        """Have all messages sent again that were given up; return how many."""
+        return int(self._json("POST", f"{API}/webhooks/{webhook_id}/replay")["deliveries"])
+
     def fetch(self, link: str) -> bytes:
         """Return the bytes behind one of the API's links."""
         return self._send("GET", link).content

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -118,6 +118,11 @@ def proxies(given: str) -> str:
                 f"{address!r} is neither an address such as 10.0.0.7 nor a network such as 10.0.0.0/8"
             ) from None
     return given
+
+
+def networks(given: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    """Return the networks of such a list."""
+    return tuple(ip_network(address) for address in filter(None, map(str.strip, given.split(","))))
 
 
 def owners(given: str) -> str:

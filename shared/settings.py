@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -51,10 +51,16 @@ class Limits(BaseModel):
     max_uploads_mb_per_owner: int = 4096
     upload_days: int = 7
     max_open_jobs_per_owner: int = 10_000
+    webhook_networks: str = ""
     urgent_owners: tuple[str, ...] | None = None  # whose jobs may be urgent; None: everybody's
 
     def may_be_urgent(self, owner: str) -> bool:
         return self.urgent_owners is None or owner in self.urgent_owners
+
+    @property
+    def inside_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of its own that the farm sends webhooks to."""
+        return forms.networks(self.webhook_networks)
 
     @property
     def max_upload_bytes(self) -> int:
@@ -103,6 +109,13 @@ class Settings(BaseModel):
     trusted_proxies: Annotated[str, AfterValidator(forms.proxies)] = Field(
         "127.0.0.0/8,::1",
         description="Proxies whose X-Forwarded-For and -Proto count: addresses and networks, comma-separated.",
+    )
+    public_url: Annotated[str, forms.url_of(*forms.OF_HTTP)] = Field(
+        "", description="Address that people open the farm at, for links in messages; unset: its own on loopback."
+    )
+    webhook_networks: Annotated[str, AfterValidator(forms.proxies)] = Field(
+        "",
+        description="Inside addresses that webhooks may go to: addresses and networks, comma-separated; unset: none.",
     )
     secret_key: str = Field(
         "", repr=False, description="Key that signs cookies; unset: made once and kept in FARM_HOME."
@@ -240,7 +253,13 @@ class Settings(BaseModel):
     @property
     def proxies(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """The proxies that are believed."""
-        return tuple(ip_network(address) for address in filter(None, map(str.strip, self.trusted_proxies.split(","))))
+        return forms.networks(self.trusted_proxies)
+
+    @property
+    def base_url(self) -> str:
+        """What links in messages begin with; empty where nobody said how the farm is reached."""
+        own = f"http://{self.host}:{self.port}" if self.is_loopback and self.port else ""
+        return self.public_url.rstrip("/") or own
 
     @property
     def is_loopback(self) -> bool:

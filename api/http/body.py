@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Final
+from typing import Final, TypeVar
 
 from flask import Flask, current_app, request
+from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
+from api.http.problems import refused
 from shared.errors import FieldError, Malformed, Refused
 from shared.settings import Settings
+
+Body = TypeVar("Body", bound=BaseModel)
 
 _PICTURES: Final = {
     "/jobs": 2, "/from-picture": 1, "/api/v1/jobs": 1, "/api/v1/uploads": 1, "/api/v1/png-info": 1,
@@ -89,6 +93,14 @@ def read_json() -> object:
         return body
     # Half characters in the names of its fields are spelled out, so that a refusal can name them.
     return {name.encode(errors="backslashreplace").decode(): value for name, value in body.items()}
+
+
+def read_as(model: type[Body]) -> Body:
+    """Return the JSON body as a `model`. Raises as `read_json`, and Refused that names every bad field."""
+    try:
+        return model.model_validate(read_json())
+    except ValidationError as error:
+        raise refused(error) from None
 
 
 def _check_amount(data: bytes) -> None:

@@ -17,6 +17,7 @@ from shared.models.inspection import Prediction
 from shared.models.kinds import KINDS
 from shared.params.controlnet import MOST_UNITS
 from shared.queue.queries import MOST_IMAGES, Span
+from shared.webhooks.deliveries import State as DeliveryState
 from shared.wording import choices
 
 MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint
@@ -81,6 +82,28 @@ class PresetPath(BaseModel):
     """Path of a preset."""
 
     name: str = Field(description="The preset's name, 1 to 60 characters.")
+
+
+class WebhookPath(BaseModel):
+    """Path of a webhook."""
+
+    webhook_id: int = Field(description="The webhook's id.")
+
+
+class DeliveryPath(BaseModel):
+    """Path of a delivery."""
+
+    delivery_id: int = Field(description="The delivery's id.")
+
+
+class DeliveriesQuery(BaseModel):
+    """Which deliveries to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: list[DeliveryState] = Field(default=[], description="Only deliveries in these states.")
+    cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="Value of `next` in the page before.")
+    limit: int = Field(default=50, ge=1, le=200, description="Deliveries on a page.")
 
 
 class JobsQuery(BaseModel):

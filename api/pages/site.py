@@ -22,6 +22,7 @@ from api.pages import (
     pictures,
     presets,
     remix,
+    webhooks,
     workers,
 )
 from api.pages.filters import FILTERS
@@ -38,7 +39,7 @@ def init_app(app: Flask) -> None:
     app.after_request(_tag)
     app.after_request(_limit_keeping)
     first = (assets, login, form, inpaint, adapters, jobs, made, remix)
-    for page in (*first, pictures, compare, lessons, models, presets, workers):
+    for page in (*first, pictures, compare, lessons, models, presets, webhooks, workers):
         app.register_blueprint(page.blueprint)
 
 

@@ -266,6 +266,7 @@ class JobBody(BaseModel):
     pool: str = Field(description="Only workers of this pool render it.")
     priority: int = Field(description="Higher starts first among its owner's images.")
     urgent: bool = Field(description="Starts before everything that is not urgent, whoever owns it.")
+    webhook: str | None = Field(default=None, description="Address that gets a message when it has ended.")
     position: int | None = Field(description="Queued images that start before its first queued one.")
     waiting: WaitingBody | None = Field(description="Why its first waiting image waits; only in answers about one job.")
     images: list[ImageBody] = Field(
@@ -315,6 +316,7 @@ class JobBody(BaseModel):
             pool=job.pool,
             priority=job.priority,
             urgent=job.urgent,
+            webhook=job.webhook,
             position=job.position,
             waiting=WaitingBody.from_waiting(waiting) if waiting else None,
             images=images,

@@ -15,6 +15,7 @@ from shared.params.table import Parameter, parameters
 from shared.params.upscalers import UPSCALERS
 from shared.prompts.tokenizer import MAX_TOKENS
 from shared.settings import Limits
+from shared.webhooks import addresses
 from shared.wording import choices, in_words
 
 PICTURE: Final = "the id of an upload (POST /api/v1/uploads), or a data URL of a PNG, JPEG, WebP, BMP or GIF"
@@ -39,6 +40,7 @@ _WORDS: Final[dict[ValueKind | None, str]] = {
     "pool": POOL_NAMES,
     "instant": "a future time with its zone, such as 2030-01-31T03:00:00Z",
     "job": "the id of one of your jobs",
+    "address": addresses.ACCEPTED,
 }
 
 

@@ -16,6 +16,7 @@ from shared.params.pools import DEFAULT_POOL
 from shared.params.scheduling import NO_SCHEDULING, Scheduling, utc_words
 from shared.queue import pools
 from shared.settings import Limits
+from shared.webhooks import addresses
 from shared.wording import message
 
 ACCEPTED: Final = {name: accepted(name, Limits()) for name in Scheduling.model_fields}
@@ -64,6 +65,7 @@ def impossible(session: Session, owner: str, scheduling: Scheduling, limits: Lim
         *_contradictions(scheduling),
         *_unknown(session, owner, scheduling),
         *_one_pool_too_many(session, owner, scheduling.pool),
+        *_unreachable(scheduling, limits),
     ]
 
 
@@ -101,6 +103,11 @@ def _unknown(session: Session, owner: str, scheduling: Scheduling) -> list[Field
     if scheduling.hold_behind is None or session.scalar(found) is not None:
         return []
     return [FieldError("hold_behind", f"there is no job {scheduling.hold_behind}", ACCEPTED["hold_behind"])]
+
+
+def _unreachable(scheduling: Scheduling, limits: Limits) -> list[FieldError]:
+    wrong = scheduling.webhook is not None and addresses.wrong_with(scheduling.webhook, limits.inside_networks)
+    return [FieldError("webhook", wrong, ACCEPTED["webhook"])] if wrong else []
 
 
 def _one_pool_too_many(session: Session, owner: str, pool: str) -> list[FieldError]:

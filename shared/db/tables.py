@@ -78,6 +78,7 @@ class Job(Base):
     hold: Mapped[bool] = mapped_column(server_default=text("false"))
     hold_until: Mapped[datetime | None]  # submitted to be queued then
     hold_behind: Mapped[int | None]  # submitted to be queued when the job of this id has ended
+    webhook: Mapped[str | None]  # address that is told when it has ended
     count: Mapped[int]
     unfinished: Mapped[int]  # images that have not ended; lowered last, by the transition that ends them
     failed: Mapped[int] = mapped_column(server_default=text("0"))  # images that ended so, counted with it
@@ -376,6 +377,62 @@ class Outbox(Base):
     delivered_at: Mapped[datetime | None]
     reason: Mapped[str | None]  # why it could not be delivered the last time
     dead_at: Mapped[datetime | None]  # set aside: nobody tries it again until a person says so
+    state: Mapped[str | None]  # that the job ended in; None: written before revision 0031
+
+
+_UNSENT: Final = text("delivered_at IS NULL AND dead_at IS NULL")
+
+
+class WebhookEndpoint(Base):
+    """An address that its owner wants messages sent to (`shared.webhooks.endpoints`)."""
+
+    __tablename__ = "webhook_endpoints"
+    __table_args__ = (
+        Index("ix_webhook_endpoints_owner", "owner", "id"),
+        Index("ix_webhook_endpoints_of_jobs", "owner", unique=True, postgresql_where=text("url IS NULL")),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    owner: Mapped[str]
+    url: Mapped[str | None]  # None: it stands for the addresses that jobs name themselves
+    name: Mapped[str] = mapped_column(server_default=text("''"))
+    format: Mapped[str] = mapped_column(server_default=text("'standard'"))  # shared.webhooks.messages.Format
+    kinds: Mapped[list[str]] = mapped_column(ARRAY(String))  # shared.webhooks.messages.MessageKind
+    secret: Mapped[str]  # that messages are signed with
+    old_secret: Mapped[str | None]  # the one before, which signs too until `old_until`
+    old_until: Mapped[datetime | None]
+    paused: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class WebhookDelivery(Base):
+    """One message to one address (`shared.webhooks.deliveries`)."""
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        UniqueConstraint("endpoint_id", "event_id"),
+        Index("ix_webhook_deliveries_due", "due_at", "id", postgresql_where=_UNSENT),
+        Index("ix_webhook_deliveries_target", "target", postgresql_where=_UNSENT),
+        Index("ix_webhook_deliveries_endpoint", "endpoint_id", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    endpoint_id: Mapped[int] = mapped_column(ForeignKey("webhook_endpoints.id", ondelete="CASCADE"))
+    event_id: Mapped[int | None]  # of the outbox; None: a test
+    message: Mapped[str] = mapped_column(server_default=text("gen_random_uuid()"))  # by which it is known
+    target: Mapped[str]  # what all messages to one receiver have in common
+    url: Mapped[str | None]  # that the job named; None: the endpoint's
+    kind: Mapped[str]  # shared.webhooks.messages.MessageKind
+    job_id: Mapped[int | None]
+    payload: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    tries: Mapped[int] = mapped_column(server_default=text("0"))
+    due_at: Mapped[datetime] = mapped_column(server_default=NOW)  # not sent before
+    is_postponed: Mapped[bool] = mapped_column(server_default=text("false"))  # since its receiver does not answer
+    give_up_at: Mapped[datetime | None]  # a day after it could not be sent for the first time
+    reason: Mapped[str | None]  # why it could not be sent the last time
+    delivered_at: Mapped[datetime | None]
+    dead_at: Mapped[datetime | None]  # given up
 
 
 class Sheet(Base):

@@ -50,6 +50,7 @@ class OutboxEvent:
     at: datetime
     job_id: int  # may have been deleted since
     owner: str
+    state: str | None = None  # that the job ended in; None: recorded by an older version
 
 
 Consumer = Callable[[OutboxEvent], None]
@@ -89,7 +90,7 @@ _TAKE = text("""
         due_at = clock_timestamp() + least(:seconds * power(2, least(tries, 30)), :longest) * interval '1 second'
     FROM taken
     WHERE outbox.id = taken.id
-    RETURNING outbox.id, kind, at, job_id, owner, tries
+    RETURNING outbox.id, kind, at, job_id, owner, tries, state
 """)
 
 _FAILED = text("""

@@ -125,6 +125,16 @@ class Scheduling(Parameters):
             option=Option("--hold-behind", metavar="JOB"),
         ),
     ] = None
+    webhook: Annotated[
+        str | None,
+        Takes("address"),
+        Fact(
+            "Address that gets a message when the job has ended",
+            label="Webhook",
+            group=facts.WHEN,
+            option=Option("--webhook", metavar="URL"),
+        ),
+    ] = None
 
     @property
     def holds(self) -> list[str]:

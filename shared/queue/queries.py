@@ -83,6 +83,7 @@ class JobView:
     expires_at: datetime | None  # images that have not started by then are cancelled
     unknown: Mapping[str, Any] = field(default_factory=dict)  # parameters of a newer version, by dotted name
     hashes: Mapping[str, str] = field(default_factory=dict)  # ModelSet.hashes
+    webhook: str | None = None  # address that is told when it has ended
 
     @property
     def count(self) -> int:
@@ -313,6 +314,7 @@ def _view(row: Job, counted: _Counted, images: Sequence[_Shown], span: Span, pos
         expires_at=row.expires_at,
         unknown=unknown,
         hashes=hashes_in(row.models),
+        webhook=row.webhook,
     )
 
 

@@ -23,7 +23,7 @@ from worker.maintenance import process
 from worker.maintenance.scheduler import ScheduledChore, schedule
 from worker.maintenance.tasks import Chore, table
 
-AT_ONCE = ("due", "reap", "deliver", "gallery")
+AT_ONCE = ("due", "reap", "deliver", "webhooks", "gallery")
 ALL = (*AT_ONCE, "queues", "pictures", "jobs", "objects", "uploads", "attempts", "litter", "history", "outbox")
 
 

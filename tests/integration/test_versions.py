@@ -66,6 +66,10 @@ OTHERWISE = {
     "/api/v1/models/<hash:sha256>/preview.webp": 404,
     "/api/v1/jobs/<id:job_id>/sheet.png": 404,
     "/api/v1/presets/<string:name>": 404,
+    "/api/v1/webhooks/<id:webhook_id>": 404,
+    "/api/v1/webhooks/<id:webhook_id>/deliveries": 404,
+    "/api/v1/webhooks/deliveries/<id:delivery_id>": 404,
+    "/webhooks/<id:webhook_id>": 404,
     "/presets/<any(fill,keep,delete):way>": 303,
     "/typed": 303,
     "/from-picture": 303,
@@ -174,7 +178,15 @@ def test_what_is_looked_at_before_it_is_submitted_writes_nothing(app, farm):
 
 def address(rule: str, job_id: int, app: Flask) -> str:
     """Return an address of this route. A new kind of argument is to be added here."""
-    arguments = {"job_id": job_id, "index": 0, "extension": "png", "upload_id": SHA256, "sha256": SHA256}
+    arguments = {
+        "job_id": job_id,
+        "webhook_id": 1,
+        "delivery_id": 1,
+        "index": 0,
+        "extension": "png",
+        "upload_id": SHA256,
+        "sha256": SHA256,
+    }
     arguments |= {"version": "0", "name": "live.js", "filename": "live.js", "part": "noise", "way": "fill"}
     [known, *_] = [one for one in app.url_map.iter_rules() if one.rule == rule and "GET" in (one.methods or ())]
     adapter = app.url_map.bind("localhost")

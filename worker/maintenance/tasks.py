@@ -7,7 +7,7 @@ processes may do a chore at a time, and each may be ended anywhere, because the 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Final
 
@@ -26,6 +26,7 @@ from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets, forget, queues_of_workers
 from shared.queue import reaper
 from shared.settings import Settings
+from shared.webhooks import deliveries, sending
 from worker.supervisor.clock_guard import ClockGuard
 
 _LITTER_SECONDS: Final = 24 * 3600.0  # no file takes so long to write, and no two clocks are so far apart
@@ -66,6 +67,7 @@ def table(settings: Settings) -> tuple[Chore, ...]:
         Chore("due", at_once, _run_due),
         Chore("reap", at_once, _reap),
         Chore("deliver", at_once, deliver),
+        Chore("webhooks", at_once, _send_webhooks),
         Chore("gallery", at_once, _list_pictures),
         *(Chore(name, seconds, _SELDOM[name]) for name, seconds in SECONDS.items()),
     )
@@ -93,8 +95,14 @@ def deliver(context: ChoreContext) -> Mapping[str, object]:
         storage=context.storage,
         most_pixels=context.settings.limits.max_pixels,
     )
-    done = outbox.deliver(context.sessions, [make_sheet], context.settings.lease_seconds)
+    record = partial(deliveries.record, sessions=context.sessions, base=context.settings.base_url)
+    done = outbox.deliver(context.sessions, [record, make_sheet], context.settings.lease_seconds)
     return {"failed": done.failed, "set aside": done.set_aside}
+
+
+def _send_webhooks(context: ChoreContext) -> Mapping[str, object]:
+    """Send the messages that are due to those who asked for them."""
+    return asdict(sending.send_due(context.sessions, context.settings.limits.inside_networks))
 
 
 def _list_pictures(context: ChoreContext) -> Mapping[str, object]:
@@ -146,7 +154,7 @@ def _forget_history(context: ChoreContext) -> Mapping[str, object]:
 
 
 def _forget_outbox(context: ChoreContext) -> Mapping[str, object]:
-    return {"events": outbox.forget(context.sessions)}
+    return {"events": outbox.forget(context.sessions), "messages": deliveries.forget(context.sessions)}
 
 
 _SELDOM: Final[Mapping[str, RunChore]] = {

@@ -1,0 +1,151 @@
+"""The pages of webhooks: where messages go, how each fared, and the secrets, each shown once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from flask import Blueprint, Response, flash, redirect, render_template, request
+from pydantic import ValidationError
+from werkzeug.wrappers import Response as AnyResponse
+
+from api.http.parameters import DeliveriesQuery
+from api.http.problems import refused
+from api.languages import _, lazy, ngettext
+from api.pages.query_args import number
+from api.schemas.webhooks import WebhookBody, WebhookChange, WebhookRequest
+from api.security import auth
+from api.sentences import said
+from api.services import services
+from api.use_cases import webhooks as use_cases
+from shared.errors import Conflict, FieldError, Refused
+from shared.webhooks.messages import FORMATS, KINDS
+
+FORMAT_WORDS: Final = {"standard": lazy("JSON for programs"), "discord": "Discord", "slack": "Slack"}
+KIND_WORDS: Final = {
+    "job.succeeded": lazy("a job succeeded"),
+    "job.failed": lazy("a job failed"),
+    "job.cancelled": lazy("a job was cancelled"),
+    "test": lazy("a test"),
+}
+_STATES: Final = {"delivered": "succeeded", "dead": "failed", "waiting": "queued"}  # the colours of their badges
+STATE_WORDS: Final = {"delivered": lazy("arrived"), "dead": lazy("given up"), "waiting": lazy("waits")}
+_SHOWN: Final = 30  # deliveries of one webhook
+
+blueprint = Blueprint("webhooks_pages", __name__, url_prefix="/webhooks")
+
+
+@blueprint.get("")
+def webhooks() -> str:
+    """List the owner's webhooks, with a form for one more."""
+    return _list()
+
+
+@blueprint.post("")
+def make() -> Response:
+    """Make a webhook, and show its secret this once."""
+    kinds = request.form.getlist("kinds")
+    given = {"url": request.form.get("url", "").strip(), "kinds": kinds or None}
+    given |= {name: request.form.get(name, "") for name in ("name", "format")}
+    try:
+        made = use_cases.make(services(), auth.owner(), _read(WebhookRequest, given))
+    except Refused as error:
+        wrong = {one.field: one for one in error.fields}
+        return Response(_list(typed=request.form, errors=wrong), error.status)
+    return _once(made)
+
+
+@blueprint.get("/<id:webhook_id>")
+def webhook(webhook_id: int) -> str:
+    """Show a webhook and its latest messages."""
+    return _one(use_cases.find(services(), auth.owner(), webhook_id))
+
+
+@blueprint.post("/<id:webhook_id>/rotate")
+def rotate(webhook_id: int) -> Response:
+    """Give a webhook a new secret, and show it this once."""
+    return _once(use_cases.rotate(services(), auth.owner(), webhook_id))
+
+
+@blueprint.post("/<id:webhook_id>/change")
+def change(webhook_id: int) -> AnyResponse:
+    """Pause a webhook, or let it go on."""
+    is_paused = "pause" in request.form
+    use_cases.change(services(), auth.owner(), webhook_id, WebhookChange(paused=is_paused))
+    flash(_("Paused: nothing is sent there.") if is_paused else _("Messages are sent again."))
+    return redirect(f"/webhooks/{webhook_id}", 303)
+
+
+@blueprint.post("/<id:webhook_id>/test")
+def test(webhook_id: int) -> AnyResponse:
+    """Send a test."""
+    try:
+        use_cases.test(services(), auth.owner(), webhook_id)
+        flash(_("A test is on its way: the list below shows whether it arrives."))
+    except Conflict as conflict:
+        flash(said(conflict))
+    return redirect(f"/webhooks/{webhook_id}", 303)
+
+
+@blueprint.post("/<id:webhook_id>/replay")
+def replay(webhook_id: int) -> AnyResponse:
+    """Send one message again, or all that were given up."""
+    delivery = request.form.get("delivery", "")
+    try:
+        if delivery.isdecimal():
+            use_cases.replay(services(), auth.owner(), min(int(delivery[:19]), 2**63 - 1))
+            count = 1
+        else:
+            count = use_cases.replay_dead(services(), auth.owner(), webhook_id).deliveries
+        flash(ngettext("%(num)s message is sent again.", "%(num)s messages are sent again.", count))
+    except Conflict as conflict:
+        flash(said(conflict))
+    return redirect(f"/webhooks/{webhook_id}", 303)
+
+
+@blueprint.post("/<id:webhook_id>/delete")
+def delete(webhook_id: int) -> AnyResponse:
+    """Delete a webhook and the record of its messages."""
+    use_cases.drop(services(), auth.owner(), webhook_id)
+    flash(_("The webhook is deleted."))
+    return redirect("/webhooks", 303)
+
+
+def _list(typed: Mapping[str, str] | None = None, errors: Mapping[str, FieldError] | None = None) -> str:
+    found = use_cases.every(services(), auth.owner()).webhooks
+    return render_template(
+        "webhooks.html",
+        webhooks=found,
+        typed=typed or {},
+        errors=errors or {},
+        formats={name: FORMAT_WORDS[name] for name in FORMATS},
+        kinds={name: KIND_WORDS[name] for name in KINDS},
+    )
+
+
+def _once(made: WebhookBody) -> Response:
+    """Return the page with a secret; no browser keeps it."""
+    answer = Response(_one(made), 200)
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
+
+
+def _one(webhook: WebhookBody) -> str:
+    query = DeliveriesQuery(cursor=number("cursor"), limit=_SHOWN)
+    page = use_cases.listed(services(), auth.owner(), webhook.id, query)
+    return render_template(
+        "webhook.html",
+        webhook=webhook,
+        page=page,
+        format=FORMAT_WORDS[webhook.format],
+        kind_words=KIND_WORDS,
+        state_words=STATE_WORDS,
+        colours=_STATES,
+    )
+
+
+def _read(model: type[WebhookRequest], given: Mapping[str, object]) -> WebhookRequest:
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        raise refused(error) from None

@@ -1,0 +1,94 @@
+"""The use cases of webhooks. As in `api.use_cases.jobs` each function opens its own transaction."""
+
+from __future__ import annotations
+
+from sqlalchemy.orm import Session
+
+from api.http.parameters import DeliveriesQuery
+from api.schemas.webhooks import (
+    DeliveryBody,
+    DeliveryPageBody,
+    ReplayedBody,
+    WebhookBody,
+    WebhookChange,
+    WebhookRequest,
+    WebhooksBody,
+)
+from api.services import Services
+from shared.db.sessions import transact
+from shared.webhooks import deliveries, endpoints
+
+
+def every(services: Services, owner: str) -> WebhooksBody:
+    """Return the owner's webhooks."""
+    found = transact(services.sessions, lambda session: endpoints.every(session, owner))
+    return WebhooksBody(webhooks=[WebhookBody.of(one) for one in found])
+
+
+def find(services: Services, owner: str, webhook_id: int) -> WebhookBody:
+    """Return one of the owner's webhooks. Raises NotFound."""
+    return WebhookBody.of(transact(services.sessions, lambda session: endpoints.find(session, owner, webhook_id)))
+
+
+def make(services: Services, owner: str, wanted: WebhookRequest) -> WebhookBody:
+    """Make a webhook and return it with its secret. Raises Refused."""
+    allowed, given = services.settings.limits.inside_networks, wanted.model_dump(exclude_none=True)
+    return WebhookBody.with_secret(
+        transact(services.sessions, lambda session: endpoints.make(session, owner, given, allowed))
+    )
+
+
+def change(services: Services, owner: str, webhook_id: int, wanted: WebhookChange) -> WebhookBody:
+    """Change a webhook. Raises NotFound, Refused."""
+    allowed, given = services.settings.limits.inside_networks, wanted.model_dump(exclude_none=True)
+    return WebhookBody.of(
+        transact(services.sessions, lambda session: endpoints.change(session, owner, webhook_id, given, allowed))
+    )
+
+
+def rotate(services: Services, owner: str, webhook_id: int) -> WebhookBody:
+    """Give a webhook a new secret, and return it with that. Raises NotFound."""
+    return WebhookBody.with_secret(
+        transact(services.sessions, lambda session: endpoints.rotate(session, owner, webhook_id))
+    )
+
+
+def drop(services: Services, owner: str, webhook_id: int) -> None:
+    """Delete a webhook with its deliveries. Raises NotFound."""
+    transact(services.sessions, lambda session: endpoints.drop(session, owner, webhook_id))
+
+
+def test(services: Services, owner: str, webhook_id: int) -> DeliveryBody:
+    """Have a message sent that says no more than that it arrives. Raises NotFound, Conflict."""
+
+    def send(session: Session) -> deliveries.DeliveryView:
+        endpoint = endpoints.find(session, owner, webhook_id)
+        return deliveries.test(session, owner, endpoint, services.settings.base_url)
+
+    return DeliveryBody.of(transact(services.sessions, send))
+
+
+def listed(services: Services, owner: str, webhook_id: int, query: DeliveriesQuery) -> DeliveryPageBody:
+    """Return a page of what was sent, or is to be sent, to a webhook. Raises NotFound."""
+
+    def read(session: Session) -> list[deliveries.DeliveryView]:
+        endpoints.find(session, owner, webhook_id)
+        return deliveries.listed(session, webhook_id, query.state, query.cursor, query.limit + 1)
+
+    return DeliveryPageBody.of(transact(services.sessions, read), query.limit)
+
+
+def delivery(services: Services, owner: str, delivery_id: int) -> DeliveryBody:
+    """Return a delivery. Raises NotFound."""
+    return DeliveryBody.of(transact(services.sessions, lambda session: deliveries.find(session, owner, delivery_id)))
+
+
+def replay(services: Services, owner: str, delivery_id: int) -> DeliveryBody:
+    """Have a message sent again. Raises NotFound, Conflict."""
+    return DeliveryBody.of(transact(services.sessions, lambda session: deliveries.replay(session, owner, delivery_id)))
+
+
+def replay_dead(services: Services, owner: str, webhook_id: int) -> ReplayedBody:
+    """Have all that was given up for a webhook sent again. Raises NotFound, Conflict."""
+    again = transact(services.sessions, lambda session: deliveries.replay_dead(session, owner, webhook_id))
+    return ReplayedBody(deliveries=again)
