@@ -95,8 +95,9 @@ def submit() -> AnyResponse:
     except NotLooked as early:
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
         return Response(_page(Origin(given), early=early), 503, headers)
-    for note in submitted.job.notes:
-        flash(said(note))
+    for note in (*map(said, submitted.job.notes), vary.note(request.form)):
+        if note:
+            flash(note)
     if stays := _STAYS.get(request.form.get("back", "")):
         flash(remix.queued(submitted.job))
         return redirect(f"{stays}{submitted.job.id}", 303)
@@ -108,7 +109,8 @@ def tell_sweep() -> Response:
     """Tell scripts in a line what the job of this form would be, or what is wrong with the rows that vary."""
     preview = sweeps.preview(services(), auth.owner(), read(_given()) | vary.read(request.form))
     problems = [f"{_label(one.field)}: {said(one.message)}" for one in preview.problems]
-    return Response(problems[0] if problems else vary.words(preview), mimetype="text/plain")
+    told = problems[0] if problems else vary.words(preview)
+    return Response(" · ".join(filter(None, (told, vary.note(request.form)))), mimetype="text/plain")
 
 
 @blueprint.get("/strips")

@@ -12,6 +12,7 @@ from flask import Blueprint, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from api.languages import Lazy, _, lazy, ngettext
+from api.pages import special
 from api.pages.form_data import read
 from api.pages.login import inside
 from api.pages.parameter_table import followed, parameter_table
@@ -57,7 +58,15 @@ def jobs() -> str:
     state = next((state for state in STATES if state == request.args.get("state")), None)
     cursor = number("cursor")
     page = use_cases.jobs(services(), auth.owner(), [state] if state else [], cursor, JOBS_OF_A_PAGE)
-    return render_template("jobs.html", jobs=page.jobs, next=page.next, cursor=cursor, state=state, states=STATES)
+    return render_template(
+        "jobs.html",
+        jobs=page.jobs,
+        special=special.of_jobs(page.jobs),
+        next=page.next,
+        cursor=cursor,
+        state=state,
+        states=STATES,
+    )
 
 
 @blueprint.get("/<id:job_id>")
@@ -93,6 +102,7 @@ def job(job_id: int) -> str:
         upscalers=enlarge.names(services()),
         restorers=enlarge.face_restorers(services()),
         sheet=sheet,
+        cells=_changed_ones(body.images) if sheet and "images" in request.args else None,
         has_picture=sheet is not None and sheets.latest(services(), body) is not None,
         opened=opened,
         opened_table=parameter_table(body.spec.image(opened.index)) if opened else [],

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Final
 
 from api.languages import _
-from api.pages.fields import FIELDS, RESOLVED
+from api.pages.fields import FIELDS, RESOLVED, printed
 from api.pages.parameter_table import words
 from api.schemas.jobs import JobBody
 from shared.params import paths
@@ -35,7 +35,7 @@ def special(job: JobBody, before: JobBody | None) -> list[str]:
     if job.params.upscale:
         return []
     if job.axes:
-        return [f"{axis.label} {_short(', '.join(axis.values))}" for axis in job.axes]
+        return [f"{printed(axis.label)} {_short(', '.join(axis.values))}" for axis in job.axes]
     is_sibling = before is not None and not before.params.upscale and before.params.prompt == job.params.prompt
     found = list(_changes(job, before) if before and is_sibling else _settings(job))
     return [*found[:MOST], *([_("%(num)s more", num=len(found) - MOST)] if found[MOST:] else [])]

@@ -61,14 +61,23 @@ def options() -> list[tuple[str, str]]:
 
 
 def read(form: MultiDict[str, str]) -> dict[str, object]:
-    """Return what the rows ask for as a request says it; nothing, if none is filled in."""
+    """Return what the rows ask for as a request says it, one image for each cell; nothing, if none is filled in."""
     axes = [{name: text for name, text in one.items() if text} for one in _typed(form)]
     if not axes:
         return {}
     every = form.get("sweep.draft", "").strip()
     is_number = every.isdecimal() and len(every) <= _LONGEST_NUMBER
     draft = {"draft": {"every": int(every) if is_number else every}} if every else {}
-    return {KEY: {"axes": axes, "seeds": "each" if form.get("sweep.seeds") else "same"} | draft}
+    return {"count": 1, KEY: {"axes": axes, "seeds": "each" if form.get("sweep.seeds") else "same"} | draft}
+
+
+def note(form: MultiDict[str, str]) -> str:
+    """Return what of the form does not count beside rows that are filled in; nothing, if all of it does."""
+    count = form.get("count", "").strip()
+    if count in ("", "1") or not _typed(form):
+        return ""
+    typed = {"field": full_label("count"), "value": count[:_LONGEST_NUMBER]}
+    return _("One picture for each combination: %(field)s %(value)s does not count.", **typed)
 
 
 def typed(axes: Sequence[tuple[str, Sequence[str]]]) -> MultiDict[str, str]:

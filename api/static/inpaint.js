@@ -4,6 +4,7 @@
 import { followArchitectures } from "./architectures.js";
 import { startBoxes } from "./boxes.js";
 import { startDraft } from "./draft.js";
+import { startWaiting } from "./early.js";
 import { startGroups } from "./groups.js";
 import { draw, refresh } from "./live.js";
 import { followSamplers } from "./samplers.js";
@@ -131,7 +132,10 @@ const tellAsked = (words) => { part("asked").textContent = words; };
 async function arrive(address, sent) {
   const answer = await fetch(address);
   if (!answer.ok) return tellAsked(_("The result could not be read: press it again."));
-  for (const side of SIDES) side.value = side.dataset.default;
+  for (const side of SIDES) {
+    side.value = side.dataset.default;
+    side.dispatchEvent(new Event("input", { bubbles: true })); // its slider follows
+  }
   await source.take(await answer.blob());
   Object.assign(room, { last: sent, result: kept.value });
   compare();
@@ -173,7 +177,7 @@ const architectures = followArchitectures(form);
 startGroups(form);
 startCounting(form);
 const sizes = startSizes(form, { isOwn: true });
-const source = startSource(form, async () => { await sizes.follow({ isNew: true }); addRound(); compare(); });
+const source = startSource(form, async () => { await sizes.follow({ isNew: true }); addRound(); compare(); tellAsked(""); });
 
 // One after the other: an extended picture has no mask.
 form.addEventListener("formdata", ({ formData }) => {
@@ -184,10 +188,13 @@ form.addEventListener("formdata", ({ formData }) => {
 form.addEventListener("submit", (event) => {
   const words = lacks();
   tellAsked(words);
-  if (words) event.preventDefault();
-  else asked = { ...source.state(), sides: extension() };
+  if (words) return event.preventDefault();
+  asked = { ...source.state(), sides: extension() };
+  if (masked.checked && isExtended(asked.sides)) tellAsked(_("The picture is extended first: its mask is not used."));
+  return undefined;
 });
-startSubmitting(form, () => {}, {
+const early = startWaiting(form); // once it is known what is asked for
+startSubmitting(form, early.wait, {
   back: "/inpaint",
   onTaken(page, address) {
     Object.assign(room, { job: Number(new URL(address).searchParams.get("job")), sent: asked });
@@ -223,7 +230,7 @@ new MutationObserver(() => {
   growing.src = preview.src;
   growing.hidden = false;
 }).observe(main, { subtree: true, attributeFilter: ["src", "hidden"], childList: true });
-main.addEventListener("drawn", () => { sizes.follow(); architectures.follow(); look(); });
+main.addEventListener("drawn", () => { sizes.follow(); architectures.follow(); look(); early.goOff(); });
 
 for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => {
   if (![...(event.dataTransfer?.types ?? [])].includes("Files")) return;
@@ -248,3 +255,4 @@ showRounds();
 if (form.dataset.sends) send(form.dataset.sends).catch(() => tellAsked(_("This picture cannot be taken here.")));
 else if (kept.value) { addRound(); compare(); }
 if (room.job) refresh();
+early.goOff();

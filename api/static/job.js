@@ -1,37 +1,12 @@
-// The page of a job: pictures one after the other in the whole window, and the parameters as text to take along.
+// The page of a job: its pictures in the whole window, what is done to them there, and the parameters as text to take along.
 
+import { refresh } from "./live.js";
+import { startMenus } from "./menus.js";
 import { _ } from "./texts.js";
+import "./viewer.js";
 
-const viewer = document.querySelector(".viewer");
-const part = (name) => viewer.querySelector(`[data-shows="${name}"]`);
-const pictures = () => [...document.querySelectorAll("[data-views]")];
-let at = 0;
-
-function show(step) {
-  const all = pictures();
-  at = (at + step + all.length) % all.length;
-  const shown = all[at].querySelector("img");
-  Object.assign(part("whole"), { src: all[at].href, alt: shown.alt });
-  part("place").textContent = all.length > 1 ? `${_("%(at)s of %(total)s", { at: at + 1, total: all.length })} · ${all[at].dataset.views}` : all[at].dataset.views;
-  for (const button of viewer.querySelectorAll("[data-steps]")) button.hidden = all.length < 2;
-}
-
-document.addEventListener("click", (event) => {
-  const link = event.target.closest("[data-views]");
-  if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
-  event.preventDefault();
-  at = pictures().indexOf(link);
-  show(0);
-  viewer.showModal();
-});
-
-for (const button of viewer.querySelectorAll("[data-steps]")) button.addEventListener("click", () => show(Number(button.dataset.steps)));
-viewer.addEventListener("click", (event) => { if (event.target === viewer || event.target === part("whole")) viewer.close(); });
-viewer.addEventListener("close", () => pictures()[at]?.focus());
-viewer.addEventListener("keydown", (event) => {
-  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  if (step) show(step);
-});
+document.addEventListener("marked", () => refresh());
+startMenus();
 
 // A long prompt can be unfolded.
 function fold() {

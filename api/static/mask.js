@@ -58,7 +58,7 @@ export class Mask {
     this.#do((paper) => paper.clearRect(0, 0, paper.canvas.width, paper.canvas.height));
   }
 
-  // Takes a picture as the mask: white, or opaque where it has transparency, is masked.
+  // Takes a picture as the mask: white, or opaque where it has transparency, is masked, and a soft edge stays one.
   take(picture, { isKnown = false } = {}) {
     const { width, height } = this.canvas;
     const cut = tinted(picture, width, height);
@@ -150,7 +150,7 @@ function tinted(picture, width, height) {
   for (let at = 3; at < data.length; at += 4) isSolid &&= data[at] === 255;
   for (let at = 0; at < data.length; at += 4) {
     const level = isSolid ? (data[at] + data[at + 1] + data[at + 2]) / 3 : data[at + 3];
-    data.set([red, green, blue, level > 127 ? 255 : 0], at);
+    data.set([red, green, blue, level], at);
   }
   paper.putImageData(pixels, 0, 0);
   return sheet;

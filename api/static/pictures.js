@@ -1,16 +1,14 @@
 // The gallery: pictures come as one scrolls, are chosen by ticks (with shift up to the last one), and what is done with
 // them is done in place, with ten seconds to undo it.
 
-import { postJson } from "./api.js";
+import { act } from "./act.js";
 import { _, ngettext } from "./texts.js";
-import { say } from "./toast.js";
+import { startViewer } from "./viewer.js";
 
-const ACTIONS = "/api/v1/pictures/actions";
 const DENSITY = "stepfarm-density";
 const gallery = document.querySelector('[data-shows="gallery"]');
 const form = document.querySelector(".chosen");
 const ticks = () => [...gallery.querySelectorAll(".tile:not(.is-gone) .tick input")];
-const tile = (id) => gallery.querySelector(`[data-id="${id}"]`);
 let last = null; // the tick that was set last
 let loading = null;
 
@@ -27,7 +25,7 @@ function startDensity() {
 }
 
 // The next page: its days join those that are there.
-export function more() {
+function more() {
   const link = document.querySelector("[data-next]");
   if (!link) return Promise.resolve(false);
   loading ??= load(link).finally(() => { loading = null; });
@@ -101,52 +99,14 @@ function which() {
   return { filter };
 }
 
-function mark(ids, action) {
-  for (const id of ids) {
-    if (action === "delete" || action === "restore") tile(id)?.classList.toggle("is-gone", action === "delete");
-    else if (action.endsWith("favourite")) tile(id)?.classList.toggle("is-favourite", action === "favourite");
-  }
-  gallery.dispatchEvent(new CustomEvent("marked"));
-}
-
-// Does something to pictures and says so; a deletion can be undone.
-export async function act(action, asked, tag = "") {
-  const ids = asked.ids ?? ticks().map((tick) => tick.value);
-  try {
-    let [done, undo] = [0, []];
-    for (let isAll = false; !isAll;) {
-      const answer = await postJson(ACTIONS, { action, tag, ...asked });
-      [done, isAll] = [done + answer.pictures, answer.is_all || !answer.pictures];
-      if (answer.undo) undo.push(answer.undo);
-    }
-    mark(ids, action);
-    const words = action === "delete" ? ngettext("%(num)s picture deleted.", "%(num)s pictures deleted.", done) : ngettext("%(num)s picture changed.", "%(num)s pictures changed.", done);
-    say(words, undo.length ? () => restore(undo, ids) : null);
-    return true;
-  } catch (error) {
-    say(error.message);
-    return false;
-  }
-}
-
-async function restore(moments, ids) {
-  try {
-    let done = 0;
-    for (const undo of moments) done += (await postJson(ACTIONS, { action: "restore", undo })).pictures;
-    mark(ids, "restore");
-    say(ngettext("%(num)s picture is back.", "%(num)s pictures are back.", done));
-  } catch (error) {
-    say(error.message);
-  }
-}
-
 form?.addEventListener("submit", async (event) => {
   const action = event.submitter?.value;
   if (!["delete", "favourite", "unfavourite", "tag", "untag"].includes(action)) return; // a file, or another page
   event.preventDefault();
   const asked = which();
   if (asked.ids?.length === 0) return;
-  if (!await act(action, asked, action.endsWith("tag") ? form.elements.tag.value : "")) return;
+  const tag = action.endsWith("tag") ? form.elements.tag.value : "";
+  if (!await act(action, asked, { tag, ids: asked.ids ?? ticks().map((tick) => tick.value) })) return;
   for (const tick of ticks()) tick.checked = false;
   for (const gone of gallery.querySelectorAll(".is-gone .tick input")) gone.checked = false;
   if (form.elements.all) form.elements.all.checked = false;
@@ -155,4 +115,5 @@ form?.addEventListener("submit", async (event) => {
 
 startDensity();
 watchEnd();
+startViewer(more);
 if (form) showChosen();

@@ -21,6 +21,7 @@ export function startSource(form, onPicture) {
   const draw = group.querySelector('[data-masks="draw"]');
   const render = form.querySelector(".primary");
   const easel = setUp(group, picture);
+  const draws = "begins" in source.dataset; // drawing is what a picture is there for
   let noting = 0;
   let taken = 0; // pictures so far: an answer to an earlier one that comes late is let go
   const loaded = (image) => (image.complete && image.naturalWidth ? Promise.resolve() : image.decode());
@@ -48,7 +49,7 @@ export function startSource(form, onPicture) {
     const turn = (taken += 1);
     const isLate = () => turn !== taken;
     unfold();
-    group.scrollIntoView({ block: "nearest" });
+    if (!draws) group.scrollIntoView({ block: "nearest" });
     says.textContent = _("Sending the picture…");
     render.disabled = true;
     try {
@@ -116,9 +117,12 @@ export function startSource(form, onPicture) {
     show();
   }
 
-  // Where drawing is what a picture is there for, the mask is open at once.
+  // The mask is open at once, and in sight: the easel comes above what one has just pressed.
   async function begin() {
-    if ("begins" in source.dataset && kept.value) await openMask();
+    if (draws && kept.value) {
+      await openMask();
+      part("stage").scrollIntoView({ block: "nearest" });
+    }
     show();
   }
 
@@ -180,7 +184,7 @@ export function startSource(form, onPicture) {
   show();
   if (was) recall(was).then(begin, show);
   else if (masked.value) drawKnown(`${UPLOADS}/${masked.value}`, true).catch(() => {}); // shown again when it is there again
-  else if (kept.value && "begins" in source.dataset) openMask().then(() => group.scrollIntoView());
+  else if (kept.value) begin();
   // Goes back to a picture and its mask, as `state` returned them.
   async function goTo(earlier) {
     taken += 1;

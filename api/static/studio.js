@@ -3,6 +3,7 @@
 
 import { offerUndo, put, values } from "./draft.js";
 import { parsed } from "./live.js";
+import { startMenus } from "./menus.js";
 import { _ } from "./texts.js";
 
 const TELL = "stepfarm.notify";
@@ -38,10 +39,7 @@ document.addEventListener("click", (event) => {
   use(link.href).catch(() => location.assign(link.href));
 });
 
-// A menu closes when something else is pressed.
-document.addEventListener("click", (event) => {
-  for (const menu of document.querySelectorAll(".remix[open]")) if (!menu.contains(event.target)) menu.open = false;
-});
+startMenus();
 
 function offerSeed() {
   const button = form.querySelector("[data-last]");

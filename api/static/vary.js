@@ -1,5 +1,6 @@
 // Axes of a sweep: a button beside each field that can, and beside Render what it would be, asked of the farm.
 
+import { grey } from "./samplers.js";
 import { _ } from "./texts.js";
 
 const PAUSE = 400; // milliseconds without a change before the farm is asked
@@ -11,6 +12,15 @@ export function startVarying(form) {
   let timer = 0;
   let turn = 0;
 
+  // What hangs on the settings that are chosen: the name of a LoRA, and how many pictures there are.
+  function follow() {
+    for (const of of group.querySelectorAll("[data-of]")) {
+      const isNamed = of.dataset.of.split(" ").includes(of.closest(".vary-row").querySelector("select").value);
+      of.hidden = of.querySelector("input").disabled = !isNamed;
+    }
+    grey(form.elements.count, rows.some(([field]) => field.value), _("One picture for each combination of values"));
+  }
+
   async function ask() {
     const mine = (turn += 1);
     if (!rows.some(([field]) => field.value)) {
@@ -21,7 +31,7 @@ export function startVarying(form) {
     if (answer.ok && mine === turn) says.textContent = await answer.text();
   }
 
-  const askSoon = () => { clearTimeout(timer); timer = setTimeout(() => ask().catch(() => {}), PAUSE); };
+  const askSoon = () => { follow(); clearTimeout(timer); timer = setTimeout(() => ask().catch(() => {}), PAUSE); };
   for (const kind of ["input", "change"]) form.addEventListener(kind, askSoon);
   askSoon();
 

@@ -1,6 +1,6 @@
-// The viewer of the gallery: one picture in the whole window, by keys, by hand, and by finger.
+// One picture in the whole window, by keys, by hand, and by finger; before and after it come those that the page shows.
 
-import { act, more } from "./pictures.js";
+import { act } from "./act.js";
 import { _ } from "./texts.js";
 import { say, undoLast } from "./toast.js";
 import { zooming } from "./zoom.js";
@@ -8,13 +8,24 @@ import { zooming } from "./zoom.js";
 const viewer = document.querySelector(".viewer");
 const part = (name) => viewer.querySelector(`[data-shows="${name}"]`);
 const button = (name) => viewer.querySelector(`[data-does="${name}"]`);
-const links = () => [...document.querySelectorAll(".tile:not(.is-gone) [data-views]")];
 const [whole, stage, side, keys] = ["whole", "stage", "side", "keys"].map(part);
-let shown = null; // the link of the picture in sight
+const abouts = new Map(); // id -> the page about a picture, as far as it was asked for
+let more = () => Promise.resolve(false); // brings further pictures onto the page
+let shown = ""; // the id of the picture in sight: its place may be drawn anew meanwhile
 let marked = null; // the picture to compare another one with
 
-const place = (link) => link.closest(".tile");
-const id = () => place(shown).dataset.id;
+const idOf = (link) => link.closest("[data-picture]").dataset.picture;
+const place = () => document.querySelector(`[data-picture="${shown}"]`);
+const indexes = () => shown.split(".");
+
+// A picture that stands twice on a page is one: its first place counts.
+function links() {
+  const found = new Map();
+  for (const link of document.querySelectorAll("[data-picture]:not(.is-gone) [data-views]")) if (!found.has(idOf(link))) found.set(idOf(link), link);
+  return [...found.values()];
+}
+
+const at = (all) => all.findIndex((link) => idOf(link) === shown);
 const fit = () => Math.min(1, stage.clientWidth / whole.naturalWidth, stage.clientHeight / whole.naturalHeight) || 1;
 const least = () => (whole.naturalWidth < 200 ? Math.min(stage.clientWidth / whole.naturalWidth, stage.clientHeight / whole.naturalHeight) : fit());
 const zoom = zooming(stage, () => [whole], { onSwipe: step, fitted: least });
@@ -27,37 +38,50 @@ function draw() {
 }
 
 function show(link) {
-  shown = link;
+  shown = idOf(link);
   whole.src = link.dataset.views;
   whole.alt = link.querySelector("img").alt;
   zoom.set(1);
   const all = links();
-  const at = all.indexOf(link);
-  part("place").textContent = _("%(at)s of %(all)s · %(words)s", { at: at + 1, all: all.length, words: whole.alt });
-  button("previous").disabled = at === 0;
+  const now = at(all);
+  part("place").textContent = _("%(at)s of %(all)s · %(words)s", { at: now + 1, all: all.length, words: link.dataset.words ?? whole.alt });
+  button("previous").disabled = now === 0;
   tellFavourite();
   if (!side.hidden) tellParameters();
-  if (at > all.length - 4) more();
-  for (const near of [all[at + 1], all[at - 1]]) if (near) new Image().src = near.dataset.views;
+  if (now > all.length - 4) more();
+  for (const near of [all[now + 1], all[now - 1]]) if (near) new Image().src = near.dataset.views;
 }
 
-function tellFavourite() {
-  button("favourite").setAttribute("aria-pressed", place(shown).classList.contains("is-favourite"));
+async function ask(id) {
+  const answer = await fetch(`/pictures/${id.replace(".", "/")}`, { headers: { Accept: "text/html" } }).catch(() => null);
+  return answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+}
+
+function about(id) {
+  if (!abouts.has(id)) abouts.set(id, ask(id));
+  return abouts.get(id);
+}
+
+// The gallery knows its favourites; of other pages' pictures their own page says it.
+async function tellFavourite() {
+  const id = shown;
+  const page = place()?.matches(".tile") ? null : await about(id);
+  if (shown !== id) return;
+  if (page) place()?.classList.toggle("is-favourite", page.querySelector('[value="unfavourite"]') !== null);
+  button("favourite").setAttribute("aria-pressed", String(place()?.classList.contains("is-favourite") ?? false));
 }
 
 async function tellParameters() {
-  const link = shown;
-  const answer = await fetch(link.href, { headers: { Accept: "text/html" } }).catch(() => null);
-  if (!answer?.ok || shown !== link) return;
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  side.replaceChildren(document.adoptNode(page.querySelector('[data-part="about"]')));
+  const id = shown;
+  const page = await about(id);
+  if (page && shown === id) side.replaceChildren(document.importNode(page.querySelector('[data-part="about"]'), true));
 }
 
 async function step(by) {
   let all = links();
-  const at = all.indexOf(shown) + by;
-  if (at >= all.length && await more()) all = links();
-  if (all[at]) show(all[at]);
+  const next = at(all) + by;
+  if (next >= all.length && await more()) all = links();
+  if (all[next]) show(all[next]);
 }
 
 function toggle(panel, name) {
@@ -67,24 +91,25 @@ function toggle(panel, name) {
 }
 
 async function remove() {
-  const [gone, all] = [shown, links()];
-  const at = all.indexOf(gone);
-  const next = all[at + 1] ?? all[at - 1];
-  if (!await act("delete", { ids: [place(gone).dataset.id] })) return;
+  const all = links();
+  const next = all[at(all) + 1] ?? all[at(all) - 1];
+  if (!await act("delete", { ids: [shown] })) return;
   if (next) show(next);
   else viewer.close();
 }
 
 function compare() {
-  const other = marked ?? links()[links().indexOf(shown) - 1]?.closest(".tile").dataset.id;
-  if (other && other !== id()) return location.assign(`/compare?of=${other},${id()}`);
-  marked = id();
+  const all = links();
+  const before = all[at(all) - 1];
+  const other = marked ?? (before && idOf(before));
+  if (other && other !== shown) return location.assign(`/compare?of=${other},${shown}`);
+  marked = shown;
   return say(_("Marked: go to another picture and press Compare again."));
 }
 
 // The page of the job enlarges by a form of its own; here the same is sent.
 function upscale() {
-  const [job, index] = id().split(".");
+  const [job, index] = indexes();
   const form = Object.assign(document.createElement("form"), { method: "post", action: `/jobs/${job}/images/${index}/upscale`, hidden: true });
   form.append(document.querySelector('input[name="csrf_token"]').cloneNode(true));
   viewer.append(form);
@@ -92,12 +117,13 @@ function upscale() {
 }
 
 function save() {
-  const end = shown.dataset.views.split(".").pop();
-  Object.assign(document.createElement("a"), { href: shown.dataset.views, download: `${shown.dataset.save}.${end}` }).click();
+  const [job, index] = indexes();
+  const end = whole.src.split(".").pop();
+  Object.assign(document.createElement("a"), { href: whole.src, download: `stepfarm-${job}-${index}.${end}` }).click();
 }
 
 function vary() {
-  const [job, index] = id().split(".");
+  const [job, index] = indexes();
   location.assign(`/?from=${job}&image=${index}`);
 }
 
@@ -106,7 +132,7 @@ const does = {
   previous: () => step(-1),
   next: () => step(1),
   favourite: async () => {
-    await act(place(shown).classList.contains("is-favourite") ? "unfavourite" : "favourite", { ids: [id()] });
+    await act(place()?.classList.contains("is-favourite") ? "unfavourite" : "favourite", { ids: [shown] });
     tellFavourite();
   },
   info: () => { toggle(side, "info"); if (!side.hidden) tellParameters(); },
@@ -122,13 +148,14 @@ const ofKeys = {
   "+": () => zoom.by(1.5), "=": () => zoom.by(1.5), "-": () => zoom.by(1 / 1.5),
 };
 
-document.querySelector('[data-shows="gallery"]').addEventListener("click", (event) => {
-  const link = event.target.closest("[data-views]");
+document.addEventListener("click", (event) => {
+  const link = event.target.closest("[data-picture] [data-views]:not([data-opens])");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
   viewer.showModal();
   show(link);
 });
+document.addEventListener("marked", () => abouts.clear());
 viewer.addEventListener("click", (event) => {
   const pressed = event.target.closest("[data-does]");
   if (pressed) does[pressed.dataset.does]();
@@ -146,5 +173,9 @@ whole.addEventListener("load", draw);
 addEventListener("resize", () => { if (viewer.open) draw(); });
 viewer.addEventListener("close", () => {
   whole.removeAttribute("src");
-  (links().includes(shown) ? shown : links()[0])?.focus();
+  const all = links();
+  (all[at(all)] ?? all[0])?.focus();
 });
+
+// A page that shows its pictures by and by says how it brings more of them.
+export function startViewer(brings) { more = brings; }

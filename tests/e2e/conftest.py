@@ -20,6 +20,7 @@ from tests.support.waiting import until
 from tests.support.workers import ready, started
 
 KEY = "ann-long-secret"
+CHORES = "worker.maintenance.process"
 STYLES = """name,prompt,negative_prompt
 Oil,"{prompt}, oil on canvas",photo
 Night,moonlight,
@@ -40,7 +41,9 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="package")
 def farm(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a farm with one key, one checkpoint, one ControlNet and one ready worker; the tests share it.
+    """The address of a farm with one key, one checkpoint, one ControlNet, one ready worker, and who does its chores.
+
+    The tests share it.
 
     It lives beside farms of single tests, so it has a Redis of its own: theirs is emptied, and tickets name no farm.
     """
@@ -60,7 +63,7 @@ def farm(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             "FARM_API_KEYS": f"ann:{KEY}",
             "FARM_RESCAN_SECONDS": "3600",
         }
-        with browsers.served(environ) as address, started(environ, "--card", "cpu:0"):
+        with browsers.served(environ) as address, started(environ, "--card", "cpu:0"), started(environ, module=CHORES):
             _await_worker(url)
             yield address
 

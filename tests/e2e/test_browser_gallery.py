@@ -19,10 +19,10 @@ def render(page: Page, prompt: str) -> None:
 
 
 def test_pictures_are_found_opened_compared_deleted_and_brought_back(visit):
-    page = visit()
+    page = visit(locale="zh-CN", color_scheme="light")
     render(page, "a windmill at dusk")
     page.goto("/pictures")
-    page.get_by_label("Words of the prompt").fill("windmills")
+    page.get_by_label("提示词中的词语").fill("windmills")
     page.keyboard.press("Enter")
     tiles = page.locator(".tile:not(.is-gone)")
     expect(tiles).to_have_count(2)
@@ -31,11 +31,11 @@ def test_pictures_are_found_opened_compared_deleted_and_brought_back(visit):
     viewer = page.get_by_role("dialog")
     expect(viewer.get_by_role("img")).to_have_js_property("naturalWidth", 64)
     page.keyboard.press("f")
-    expect(viewer.get_by_role("button", name="Favourite")).to_have_attribute("aria-pressed", "true")
+    expect(viewer.get_by_role("button", name="收藏")).to_have_attribute("aria-pressed", "true")
     page.keyboard.press("i")
-    expect(viewer.get_by_text(re.compile("seed 4[01]"))).to_be_visible()
+    expect(viewer.get_by_text(re.compile("种子 4[01]"))).to_be_visible()
     page.keyboard.press("d")
-    expect(viewer.get_by_text("1 picture deleted.")).to_be_visible()
+    expect(viewer.get_by_text("已删除 1 张图片。")).to_be_visible()
     expect(tiles).to_have_count(1)
     page.keyboard.press("z")
     expect(tiles).to_have_count(2)
@@ -44,11 +44,11 @@ def test_pictures_are_found_opened_compared_deleted_and_brought_back(visit):
 
     tiles.first.get_by_role("checkbox").click()
     tiles.nth(1).get_by_role("checkbox").click(modifiers=["Shift"])
-    page.get_by_role("button", name="Compare").click()
+    page.get_by_role("button", name="对比").click()
     expect(page).to_have_url(re.compile(r"/compare\?of="))
-    expect(page.get_by_role("row", name=re.compile("Seed 4[01] 4[01]"))).to_be_visible()
-    page.get_by_text("Slider").click()
-    expect(page.get_by_label("Where one picture ends")).to_be_visible()
+    expect(page.get_by_role("row", name=re.compile(r"\(Seed\) 4[01] 4[01]"))).to_be_visible()
+    page.get_by_text("滑块").click()
+    expect(page.get_by_label("两张图片的分界位置")).to_be_visible()
 
 
 def test_a_phone_opens_swipes_and_deletes(visit):

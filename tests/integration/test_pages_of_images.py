@@ -14,7 +14,7 @@ from shared.params.render import RenderParams
 from shared.queue import queries, transitions
 from shared.queue.queries import Span
 from shared.queue.submit import submit
-from tests.support.admissions import admission
+from tests.support.admissions import admission, sweep
 from tests.support.browsing import look
 from tests.support.queueing import Farmhand
 
@@ -102,6 +102,17 @@ def test_a_page_that_shows_the_others_asks_for_what_has_changed(client, job):
     assert [f'id="image-{index}"'.encode() in some for index in (3, 7, 200, 4)] == [True, True, False, False]
     assert len(some) < len(whole) / 5
     assert (len(none.all("article")), "249 queued" in none.text or "1 of 250 done" in none.text) == (0, True)
+
+
+def test_a_sheet_asks_for_the_cells_that_have_changed(services, client):
+    params = RenderParams(prompt="the sea", checkpoint="demo [cccccccccc]", width=64, height=64, seed=7)
+    axes = {"steps": [*range(1, 21)], "cfg_scale": [*range(1, 13)]}
+    job = transact(services.sessions, lambda session: submit(session, sweep("local", params, axes)).job.id)
+    assert len(look(client, f"/jobs/{job}").all("td", **{"class": "cell is-queued"})) == 240
+    changed = look(client, f"/jobs/{job}?images=3,239")
+    parts = [one.attributes.get("data-part") for one in changed.all("td")]
+    assert parts == ["cell-3", "cell-239"]
+    assert changed.all("header", **{"data-part": "head"})
 
 
 def test_the_form_takes_over_an_image_far_down(client, job):

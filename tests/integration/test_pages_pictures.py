@@ -41,7 +41,7 @@ def make(app):
 
 
 def tiles(shown):
-    return [one.attributes["data-id"] for one in shown.all("li") if "data-id" in one.attributes]
+    return [one.attributes["data-picture"] for one in shown.all("li") if "data-picture" in one.attributes]
 
 
 def press(client, action, *ids, back="/pictures", **fields):

@@ -73,13 +73,14 @@ def test_a_job_is_submitted_once_however_often_its_key_comes(client):
     assert first.location == second.location == f"/#job-{latest(client)}"
 
 
-def test_strips_say_what_is_special_about_a_job(client):
+def test_strips_and_the_list_say_what_is_special_about_a_job(client):
     made(client, prompt="a path", cfg_scale="7", steps="20", negative_prompt="")
     made(client, prompt="a path", cfg_scale="15", steps="20", negative_prompt="")
     made(client, prompt="a hill", cfg_scale="7", steps="30", negative_prompt="")
     strips = look(client, "/strips")
-    assert "Steps 30" in strips.text
-    assert "CFG scale 15, was 7" in strips.text
+    for shown in (strips, look(client, "/jobs")):
+        assert "Steps 30" in shown.text
+        assert "CFG scale 15, was 7" in shown.text
 
 
 def test_rows_that_vary_make_a_sweep_and_are_refused_in_their_places(client):
@@ -91,6 +92,8 @@ def test_rows_that_vary_make_a_sweep_and_are_refused_in_their_places(client):
     assert page(wrong).all("option", value="cfg_scale", selected=None)
     right = rows | {"sweep.axes.2.values": "Euler, LMS", "sweep.seeds": "on"}
     assert send(client, "/vary", **FIELDS, **right).get_data(as_text=True).startswith("4 pictures")
+    right |= {"count": "3"}  # left from a job before: each cell is one image
+    assert "Images 3 does not count" in send(client, "/vary", **FIELDS, **right).get_data(as_text=True)
     job = client.get(f"/api/v1/jobs/{made(client, **right)}").get_json()
     assert {axis["field"]: axis["values"] for axis in job["axes"]} == {
         "cfg_scale": ["7", "15"],
