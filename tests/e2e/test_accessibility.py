@@ -83,6 +83,7 @@ def test_every_page_is_among_those_that_are_looked_at():
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("seen", PAIRWISE)
 def test_no_page_has_anything_that_axe_finds_wrong(visit, seen: dict[str, Any]):
     page = visit(**seen)
