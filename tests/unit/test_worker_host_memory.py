@@ -14,9 +14,9 @@ from worker.render import host_memory, page_cache
 MIB = 2**20
 
 
-def written(path: Path) -> Path:
+def written(path: Path, size: int = MIB) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(os.urandom(MIB))
+    path.write_bytes(os.urandom(size))
     with path.open("rb") as file:
         os.fsync(file.fileno())
     return path
@@ -42,6 +42,13 @@ def test_a_file_that_was_just_written_or_read_is_in_memory_until_it_is_dropped(t
     until(lambda: is_out_of_memory_once_dropped(path, path), 10, "the file to be dropped from memory")
     path.read_bytes()
     assert page_cache.holds(path)
+
+
+@pytest.mark.usefixtures("can_tell")
+def test_that_a_file_was_looked_at_brings_it_into_no_memory(tmp_path: Path):
+    path = written(tmp_path / "model.safetensors", 16 * MIB)
+    until(lambda: is_out_of_memory_once_dropped(path, path), 10, "the file to be dropped from memory")
+    assert not any(page_cache.holds(path) for _ in range(5))
 
 
 @pytest.mark.usefixtures("can_tell")
