@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 from api.socket import address, command, listen
 from shared.settings import Settings
+from tests.support import preloaded
 
 
 @dataclass
 class Served:
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | preloaded.Process
     url: str
 
     def connect(self, first: bytes = b"", receive_buffer: int = 0) -> socket.socket:
@@ -51,22 +52,11 @@ class Served:
         return time.monotonic() - began
 
 
-def scripted(listener: socket.socket, script: str) -> list[str]:
-    return [sys.executable, "-c", script, *command(listener)[3:]]
-
-
 @contextmanager
 def serving(settings: Settings, environ: Mapping[str, str], script: str | None = None) -> Iterator[Served]:
     """Serve the API in a process group of its own, which ends with these tests however they end."""
     with listen(settings) as listener:
-        process = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "TERM", *(command(listener) if script is None else scripted(listener, script))],
-            env=environ,
-            pass_fds=[listener.fileno()],
-            stderr=subprocess.PIPE if script else None,
-            text=True,
-            start_new_session=True,
-        )
+        process = _started(listener, environ) if script is None else _scripted(listener, environ, script)
         url = address(listener)
     try:
         yield Served(process, url)
@@ -74,6 +64,23 @@ def serving(settings: Settings, environ: Mapping[str, str], script: str | None =
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+
+def _started(listener: socket.socket, environ: Mapping[str, str]) -> preloaded.Process:
+    files = {number: number for number in (0, 1, 2, listener.fileno())}
+    return preloaded.parent("-W", "error").start(command(listener)[2:], environ, files)
+
+
+def _scripted(listener: socket.socket, environ: Mapping[str, str], script: str) -> subprocess.Popen[str]:
+    """Serve by a script, whose errors are read."""
+    return subprocess.Popen(
+        ["setpriv", "--pdeathsig", "TERM", sys.executable, "-c", script, *command(listener)[3:]],
+        env=environ,
+        pass_fds=[listener.fileno()],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
 
 
 def received(connection: socket.socket) -> bytes:
