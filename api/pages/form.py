@@ -323,7 +323,7 @@ def shown(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         "filled": _filled(origin),
         "varies": vary.rows(origin.varies or request.form, errors),
         "vary_options": vary.options(),
-        "sweep_form": request.form,
+        "sweep_form": origin.varies or request.form,
         "farm": status_line.line(services()),
     }
 

@@ -60,8 +60,10 @@ def fresh() -> Origin:
 
 
 def of_job(job: JobBody) -> Origin:
-    """Return a job's parameters."""
-    return Origin(typed(job.params.model_dump()), job=job.id, left_out=_not_understood(job))
+    """Return a job's parameters, and what varies in it; a sweep has one image for each combination."""
+    params = job.params.model_copy(update={"count": 1}) if job.axes else job.params
+    left_out = _not_understood(job)
+    return Origin(typed(params.model_dump()), job=job.id, left_out=left_out, varies=vary.of_job(job))
 
 
 def of_example(number: int) -> Origin:

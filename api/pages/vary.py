@@ -11,10 +11,12 @@ from werkzeug.datastructures import MultiDict
 from api.languages import _, lazy, ngettext
 from api.pages.fieldsets import full_label
 from api.pages.filters import time_words
+from api.schemas.jobs import AxisBody, JobBody
 from api.schemas.sweeps import SweepPreviewBody
 from shared.admission.axes.names import varied
 from shared.admission.axes.request import KEY
 from shared.errors import FieldError
+from shared.params.codecs import split_title
 from shared.params.job_spec import MOST_AXES
 
 SPECIAL: Final = {
@@ -30,6 +32,8 @@ SPECIAL: Final = {
     "lora_name": lazy("LoRA"),
 }
 """What can vary beside single parameters, and its name."""
+_IN_THE_PROMPT: Final = frozenset({"prompt_matrix", "dynamic_prompts", "prompts", "lora_name"})
+"""What takes its values from the prompt, or says more in them than a title does."""
 _BLANK: Final = ("field", "values", "of")
 _LONGEST_NUMBER: Final = 9  # digits; Python reads no number of thousands of them
 
@@ -87,6 +91,28 @@ def typed(axes: Sequence[tuple[str, Sequence[str]]]) -> MultiDict[str, str]:
         rows[f"{KEY}.axes.{number}.field"] = field
         rows[f"{KEY}.axes.{number}.values"] = ", ".join(map(_quoted, values))
     return rows
+
+
+def of_job(job: JobBody) -> MultiDict[str, str] | None:
+    """Return the rows that make a sweep again; values that its titles do not tell are left to be typed."""
+    if not job.axes:
+        return None
+    rows = typed([(axis.field, _as_typed(axis)) for axis in job.axes])
+    for number, axis in enumerate(job.axes):
+        rows[f"{KEY}.axes.{number}.of"] = axis.of
+    if job.spec.seeds == "each":
+        rows[f"{KEY}.seeds"] = "on"
+    return rows
+
+
+def _as_typed(axis: AxisBody) -> list[str]:
+    if axis.field in _IN_THE_PROMPT or any(title.endswith("…") for title in axis.values):
+        return []
+    if axis.field == "prompt_order":
+        return axis.values[0].split(", ")
+    if axis.field == "prompt_replace":  # the words searched for come first; nothing in their place has a title too
+        return ["" if title == f"without: {axis.values[0]}" else title for title in axis.values]
+    return [title.removeprefix(f"{split_title(axis.of)[0]} ") if axis.of else title for title in axis.values]
 
 
 def words(preview: SweepPreviewBody) -> str:

@@ -27,6 +27,7 @@ WITHIN: Final = 300_000  # milliseconds that a job may take
 DESERT: Final = "a painting of the desert at sunset, pyramids, sun"
 SEA: Final = "a photo of the sea at night, moon, red sailboat"
 HILLS: Final = "a painting of green hills at noon, trees, clouds"
+VARIED: Final = {"Sampler": "Euler a, LMS, Heun", "CFG scale": "2, 7, 25.5"}
 PHONE: Final = {"width": 390, "height": 844}
 DESKTOP: Final = {"width": 1280, "height": 860}
 SKY: Final = ((0.2, 0.16), (0.8, 0.16), (0.8, 0.26), (0.2, 0.26))
@@ -67,8 +68,9 @@ class Photographer:
             self._keep(page, "job")
             page.goto("/")
             self._keep(page, "form")
-            inpainted = self._inpaint(page, hills)
-        for path, name in (("/", "form-dark"), ("/jobs", "jobs-dark"), (inpainted, "inpainted-dark")):
+            self._sweep(page)
+            self._inpaint(page, hills)
+        for path, name in (("/", "form-dark"), ("/jobs", "jobs-dark"), ("/pictures", "pictures-dark")):
             with self._page(color_scheme="dark") as page:
                 page.goto(path)
                 self._keep(page, name)
@@ -76,6 +78,9 @@ class Photographer:
             page.goto(hills)
             page.get_by_text("Step by step").click()
             self._keep(page, "phone")
+        with self._page(viewport=PHONE, device_scale_factor=2, color_scheme="dark", locale="zh-CN") as page:
+            page.goto("/lessons")
+            self._keep(page, "lessons-phone-dark")
 
     @contextmanager
     def _page(self, **options: object) -> Iterator[Page]:
@@ -91,7 +96,7 @@ class Photographer:
 
     def _submit(self, page: Page, prompt: str, *, count: int, steps: int = 20, boxes: list[str] | None = None) -> str:
         """Submit a job and return the address of its page."""
-        page.goto("/")
+        self._open_form(page)
         page.get_by_label("Prompt", exact=True).fill(prompt)
         for label, value in {"Images": count, "Steps": steps, "Seed": 7}.items():
             page.get_by_label(label, exact=True).fill(str(value))
@@ -99,6 +104,12 @@ class Photographer:
             page.locator("details.group").filter(has=page.get_by_label(label, exact=True)).locator("summary").click()
             page.get_by_label(label, exact=True).check()
         return self._press_render(page)
+
+    def _open_form(self, page: Page) -> None:
+        """Go to the form as it is before anything is typed: a browser keeps what was."""
+        page.goto("/workers")  # the form keeps itself when it is left
+        page.evaluate("localStorage.clear()")
+        page.goto("/")
 
     def _press_render(self, page: Page) -> str:
         page.goto(f"{self._url}/jobs/{browsers.submit(page)}")
@@ -109,25 +120,41 @@ class Photographer:
         self._await_end(page)
         return address
 
-    def _inpaint(self, page: Page, job: str) -> str:
-        """Mask the sky of a job's picture, keep what the form then looks like, and return the new job's address."""
+    def _sweep(self, page: Page) -> None:
+        """Vary two settings in the form, and keep what it then looks like and the sheet that comes of it."""
+        self._open_form(page)
+        for label, value in {"Prompt": DESERT, "Steps": 12, "Seed": 7}.items():
+            page.get_by_label(label, exact=True).fill(str(value))
+        for field, values in VARIED.items():
+            page.get_by_role("button", name=f"vary {field}").click()
+            page.keyboard.insert_text(values)
+        expect(page.locator('[data-shows="sweep-says"]')).to_contain_text("9 pictures")
+        page.locator("#group-vary").evaluate("group => group.scrollIntoView({block: 'center'})")
+        self._keep(page, "vary")
+        self._press_render(page)
+        self._await_end(page)
+        page.get_by_role("link", name="Contact sheet (PNG)").wait_for(timeout=WITHIN)
+        self._keep(page, "sheet")
+
+    def _inpaint(self, page: Page, job: str) -> None:
+        """Mask the sky of a job's picture, and keep what the room for inpainting looks like, before and after."""
         page.goto(job)
         page.get_by_role("button", name="Inpaint").click()
-        page.get_by_label("Prompt", exact=True).fill("a painting of green hills at sunset, trees, sun")
         canvas = page.get_by_label("Mask over the picture")
-        expect(page.get_by_label("Prompt", exact=True)).to_be_focused()  # the page has come to rest
-        canvas.evaluate("canvas => canvas.scrollIntoView({block: 'center'})")
+        canvas.wait_for()
+        page.get_by_label("Prompt", exact=True).fill("a painting of green hills at sunset, trees, sun")
+        page.get_by_role("heading", name="Inpainting").evaluate("() => scrollTo(0, 0)")
         box = canvas.bounding_box() or {}
         for order, (x, y) in enumerate(SKY):
             page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=8)
             if order == 0:
                 page.mouse.down()
         page.mouse.up()
-        page.locator(".stage").evaluate("stage => stage.scrollIntoView()")
         self._keep(page, "inpaint")
-        address = self._press_render(page)
-        self._await_end(page)
-        return address
+        browsers.submit(page)
+        page.get_by_label("Before and after").wait_for(timeout=WITHIN)
+        page.evaluate("scrollTo(0, 0)")
+        self._keep(page, "inpainted")
 
     def _await_end(self, page: Page) -> None:
         page.locator('[data-part="head"][data-open="no"]').wait_for(timeout=WITHIN)
@@ -135,6 +162,7 @@ class Photographer:
     def _keep(self, page: Page, name: str) -> None:
         """Keep what the window shows, as well as fits into `MOST_BYTES`."""
         page.wait_for_load_state("load")
+        page.locator(".notices").evaluate("notices => notices.replaceChildren()")  # of the press before
         seen = [one for one in page.locator("img:visible").all() if _is_in_view(one)]
         for picture in seen:
             expect(picture).not_to_have_js_property("naturalWidth", 0)

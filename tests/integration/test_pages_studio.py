@@ -6,7 +6,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from api.pages import prefill
+from api.pages import prefill, vary
+from api.services import EXTENSION
+from api.use_cases import jobs
+from shared.queue.queries import NO_IMAGES
 from tests.support.browsing import look, page, send
 
 FIELDS = {"prompt": "a tower", "negative_prompt": "fog", "steps": "4", "seed": "7", "cfg_scale": "6"}
@@ -101,3 +104,28 @@ def test_rows_that_vary_make_a_sweep_and_are_refused_in_their_places(client):
     }
     assert sorted(image["seed"] for image in job["images"]) == [7, 8, 9, 10]
     assert send(client, "/jobs", **FIELDS, **right, **{"sweep.draft": "9" * 5000}).status_code == 422
+
+
+def test_a_sweep_is_edited_and_rendered_again_with_what_varies_in_it(app, client):
+    axes = {
+        "cfg_scale": "7, 15",
+        "sampler_schedule": "Euler, DPM++ 2M / Karras",
+        "prompt_replace": 'tower, "", old mill',
+    }
+    rows = {
+        f"sweep.axes.{row}.{name}": text
+        for row, one in enumerate(axes.items())
+        for name, text in zip(("field", "values"), one, strict=True)
+    }
+    job = made(client, **rows, **{"sweep.seeds": "on"})
+    again = look(client, f"/?from={job}")
+    assert [
+        one.attributes["value"] for one in again.all("option", selected=None) if one.attributes["value"] in axes
+    ] == [*axes]
+    assert (again.value("count"), bool(again.all("input", id="sweep.seeds", checked=None))) == ("1", True)
+    asked = vary.read(vary.of_job(jobs.job(app.extensions[EXTENSION], "local", job, NO_IMAGES)))
+    previewed = client.post("/api/v1/sweeps/preview", json=params(client, job) | asked).get_json()
+    wanted = client.get(f"/api/v1/jobs/{job}").get_json()["axes"]
+    assert {axis["field"]: axis["values"] for axis in previewed["axes"]} == {
+        one["field"]: one["values"] for one in wanted
+    }
