@@ -13,6 +13,7 @@ from api.background_polls import Poll
 from api.quotas import Places
 from api.readiness import Readiness
 from api.state_lookups import StateLookups
+from shared.accounts.scope import EVERYBODYS
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions, connect, sessions, transact
 from shared.media.decode import PictureReader
@@ -76,7 +77,9 @@ def join(settings: Settings) -> Services:
         tickets=Tickets(settings.redis, ours),
         explainer=Explainer(factory, settings.redis),
         picture_reader=PictureReader(settings.limits, is_shared=_is_shared(settings)),
-        state_lookups=StateLookups(lambda jobs: transact(factory, lambda session: queries.states(session, jobs))),
+        state_lookups=StateLookups(
+            lambda jobs: transact(factory, lambda session: queries.states(session, EVERYBODYS, jobs))
+        ),
         streams=_places(settings, settings.max_streams),
         waits=_places(settings, max(settings.api_threads // 4, 1)),
         readiness=Readiness(factory, storage, events),

@@ -18,6 +18,7 @@ from typing import Final
 
 from api.services import Services
 from api.use_cases import jobs
+from shared.accounts.principal import Principal
 from shared.db.states import FINAL
 from shared.errors import Unavailable
 from shared.messaging.events import JobChanged, PreviewChanged, Progress, Received, Subscription
@@ -41,16 +42,16 @@ class Stream:
     loop. Raises NotFound, Unavailable.
     """
 
-    def __init__(self, services: Services, owner: str, job_id: int, after: str | None) -> None:
+    def __init__(self, services: Services, who: Principal, job_id: int, after: str | None) -> None:
         self._services = services
         self._held = ExitStack()
         with ExitStack() as held:
-            if not services.streams.take(owner):
+            if not services.streams.take(who.owner):
                 raise Unavailable("Too many event streams are open: poll the job instead, or try again.")
-            held.callback(services.streams.give, owner)
+            held.callback(services.streams.give, who.owner)
             self._subscription = held.enter_context(services.events.subscribe(job_id))
             # after subscribing: nothing falls between the two
-            self._job = JobChanged(job_id, jobs.state(services, owner, job_id))
+            self._job = JobChanged(job_id, jobs.state(services, who, job_id))
             self._missed = services.events.replay(job_id, after) if after else []
             self._last_id = after or _FIRST_ID
             self._held = held.pop_all()

@@ -26,7 +26,7 @@ def compare() -> str:
     """Show the pictures that `of` names, such as 12.0,12.3; what names none does not count."""
     named = (_ID.fullmatch(one.strip()) for of in request.args.getlist("of") for one in of.split(","))
     ids = list(dict.fromkeys(PictureId(int(one[1]), int(one[2])) for one in named if one))
-    shown = pictures.several(services(), auth.owner(), ids[:MOST])
+    shown = pictures.several(services(), auth.principal(), ids[:MOST])
     return render_template("compare.html", pictures=shown, differing=differing(shown), left_out=len(ids) > MOST)
 
 

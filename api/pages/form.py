@@ -65,14 +65,14 @@ def new() -> str:
     job_id, image, example = number("from"), number("image", least=0), number("try")
     if lesson := BY_NAME.get(request.args.get("lesson", "")):
         chosen = (request.args.get("checkpoint", ""), request.args.get("other", ""))
-        params = parse(lesson.request(*chosen), auth.owner(), services().settings.limits).params
+        params = parse(lesson.request(*chosen), auth.principal().owner, services().settings.limits).params
         return _page(prefill.of_sweep(params, lesson.varying(*chosen)))
     if job_id is None:
         return _page(prefill.of_example(example) if example else prefill.fresh())
     if "failed" in request.args:
-        job = jobs.job(services(), auth.owner(), job_id, Span(limit=MOST_IMAGES, states=(ImageState.FAILED,)))
+        job = jobs.job(services(), auth.principal(), job_id, Span(limit=MOST_IMAGES, states=(ImageState.FAILED,)))
         return _page(prefill.of_failed(job) if job.images else prefill.of_job(job))
-    job = jobs.job(services(), auth.owner(), job_id, Span(-1 if image is None else image - 1, limit=1))
+    job = jobs.job(services(), auth.principal(), job_id, Span(-1 if image is None else image - 1, limit=1))
     if image is None or not job.images:
         return _page(prefill.of_job(job))
     if part := prefill.used(job, image, request.args.get("use", "")):
@@ -89,7 +89,7 @@ def submit() -> AnyResponse:
     given = _given()
     try:
         _keep_files(given)
-        submitted = jobs.submit(services(), auth.owner(), read(given) | vary.read(request.form), idempotency_key())
+        submitted = jobs.submit(services(), auth.principal(), read(given) | vary.read(request.form), idempotency_key())
     except Refused as refused:
         return Response(_page(Origin(given), refused), refused.status)
     except NotLooked as early:
@@ -107,7 +107,7 @@ def submit() -> AnyResponse:
 @blueprint.post("/vary")
 def tell_sweep() -> Response:
     """Tell scripts in a line what the job of this form would be, or what is wrong with the rows that vary."""
-    preview = sweeps.preview(services(), auth.owner(), read(_given()) | vary.read(request.form))
+    preview = sweeps.preview(services(), auth.principal(), read(_given()) | vary.read(request.form))
     problems = [f"{_label(one.field)}: {said(one.message)}" for one in preview.problems]
     told = problems[0] if problems else vary.words(preview)
     return Response(" · ".join(filter(None, (told, vary.note(request.form)))), mimetype="text/plain")
@@ -124,7 +124,7 @@ def size() -> Response:
     """Tell scripts what size a picture that starts from `source` is rendered at, and what its own is."""
     checkpoint = request.args.get("checkpoint", "")
     native = _native_size(catalogue_use_cases.offered(services(), ("checkpoint",), [checkpoint]), checkpoint)
-    fitting = images.fitting_sizes(services(), auth.owner(), upload("source") or "", native)
+    fitting = images.fitting_sizes(services(), auth.principal(), upload("source") or "", native)
     if fitting is None:
         raise NotFound(_("There is no such upload."))
     return jsonify(fitting._asdict())
@@ -156,9 +156,9 @@ def choices() -> str:
 def send(job_id: int, index: int) -> AnyResponse:
     """Make a picture an upload and go to the form that starts from it, or say why it cannot be one."""
     to = next((to for to in prefill.START_FROM if to == request.form.get("to")), prefill.START_FROM[0])
-    picture = images.stored(services(), auth.owner(), job_id, index, "picture").read()
+    picture = images.stored(services(), auth.principal(), job_id, index, "picture").read()
     try:
-        source = images.upload(services(), auth.owner(), picture)
+        source = images.upload(services(), auth.principal(), picture)
     except Refused as refused:
         flash(said(refused))
         return redirect(f"/jobs/{job_id}", 303)
@@ -174,7 +174,7 @@ def from_picture() -> AnyResponse:
     file = request.files.get("file")
     name = (file and file.filename) or _("The file")
     try:
-        found = images.file_parameters(services(), auth.owner(), read_file())
+        found = images.file_parameters(services(), auth.principal(), read_file())
     except Refused as refused:
         words = "; ".join(
             _("%(message)s. Accepted: %(accepted)s", message=said(one.message), accepted=said(one.accepted))
@@ -245,7 +245,7 @@ def _keep_files(given: Given) -> None:
                 refusals[field] = Refused("", (FieldError(field, *map(str, _GONE[field])),))
             continue
         try:
-            given[field] = images.upload(services(), auth.owner(), file.read()).id
+            given[field] = images.upload(services(), auth.principal(), file.read()).id
         except Refused as refused:
             refusals[field] = refused
     fields = every(given)
@@ -271,7 +271,7 @@ def _keep_item_files(given: Given, field: Field, files: Sequence[FileStorage]) -
     if len(held) + len(files) > most:
         raise Refused("", (FieldError(field.name, _("holds too many pictures"), _("at most %(n)s", n=most)),))
     for file in files:
-        held.append(images.upload(services(), auth.owner(), file.read()).id)
+        held.append(images.upload(services(), auth.principal(), file.read()).id)
         given.setlist(field.name, held)
 
 
@@ -281,7 +281,7 @@ def _all_wrong(given: Given, refusals: Mapping[str, Refused]) -> Refused:
     stand_ins = given.copy()  # so that what belongs to a picture is read although there is none
     for field in refusals:
         stand_ins[field] = "refused"
-    beside = jobs.problems(services(), auth.owner(), read(stand_ins))
+    beside = jobs.problems(services(), auth.principal(), read(stand_ins))
     everything = refused_for([*files, *beside])  # the first of each field: of a file's its own reason
     kind = next((type(one) for one in refusals.values() if isinstance(one, TooLarge)), Refused)
     return kind(str(everything), everything.fields)
@@ -300,7 +300,7 @@ def shown(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
     errors, offered = _by_field(refused), _offers(catalogue)
     origin = replace(origin, given=_by_titles(origin.given, catalogue, offered))
     made = widgets.controls(origin.given, errors, offered, limits)
-    if not limits.may_be_urgent(auth.owner()):
+    if not limits.may_be_urgent(auth.principal().owner):
         del made["urgent"]
     return {
         "of": made,
@@ -318,7 +318,7 @@ def shown(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         "most_files": catalogue_use_cases.OFFERED,
         "adapters": adapters.offers(catalogue, checkpoint=origin.given["checkpoint"]),
         "own_size": _own_size(catalogue, origin.given),
-        "presets": presets.every(services(), auth.owner()).presets,
+        "presets": presets.every(services(), auth.principal()).presets,
         "limits": limits,
         "filled": _filled(origin),
         "varies": vary.rows(origin.varies or request.form, errors),
@@ -340,7 +340,7 @@ def _filled(origin: Origin) -> str:
 
 def _strips() -> dict[str, object]:
     """Return the latest jobs, and what is special about each beside the one before."""
-    found = jobs.jobs(services(), auth.owner(), [], None, STRIPS + 1).jobs
+    found = jobs.jobs(services(), auth.principal(), [], None, STRIPS + 1).jobs
     return {"recent": found[:STRIPS], "special": special.of_jobs(found), "examples": prefill.EXAMPLES}
 
 
@@ -384,7 +384,7 @@ def _own_size(catalogue: Catalogue, given: Given) -> tuple[int, int] | None:
     if not catalogue.usable():
         return None
     native = _native_size(catalogue, given["checkpoint"])
-    fitting = images.fitting_sizes(services(), auth.owner(), given[PICTURE], native) if given[PICTURE] else None
+    fitting = images.fitting_sizes(services(), auth.principal(), given[PICTURE], native) if given[PICTURE] else None
     return (fitting.width, fitting.height) if fitting else sizes.own(None, native, services().settings.limits)
 
 

@@ -38,7 +38,7 @@ def room() -> str:
     job_id, index, source = number("from"), number("image", least=0) or 0, upload("source")
     origin = prefill.fresh()
     if job_id is not None:
-        job = jobs.job(services(), auth.owner(), job_id, Span(index - 1, limit=1))
+        job = jobs.job(services(), auth.principal(), job_id, Span(index - 1, limit=1))
         if not job.images:
             raise NotFound(_("There is no such picture."))
         origin = prefill.of_image(job, index, "inpaint", source)
@@ -72,4 +72,4 @@ def _laid_out(drawn: Mapping[str, Any]) -> dict[str, object]:
 
 def _painting() -> JobBody | None:
     job_id = number("job")
-    return None if job_id is None else jobs.job(services(), auth.owner(), job_id, Span(limit=_RESULTS))
+    return None if job_id is None else jobs.job(services(), auth.principal(), job_id, Span(limit=_RESULTS))

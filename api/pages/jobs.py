@@ -57,7 +57,7 @@ def jobs() -> str:
     """List the owner's jobs, the latest first."""
     state = next((state for state in STATES if state == request.args.get("state")), None)
     cursor = number("cursor")
-    page = use_cases.jobs(services(), auth.owner(), [state] if state else [], cursor, JOBS_OF_A_PAGE)
+    page = use_cases.jobs(services(), auth.principal(), [state] if state else [], cursor, JOBS_OF_A_PAGE)
     return render_template(
         "jobs.html",
         jobs=page.jobs,
@@ -73,14 +73,14 @@ def jobs() -> str:
 def job(job_id: int) -> str:
     """Show a job: how far it is, its pictures, its parameters."""
     page = number("page") or 1
-    body = use_cases.job(services(), auth.owner(), job_id, _of_page(page))
+    body = use_cases.job(services(), auth.principal(), job_id, _of_page(page))
     pages = Pages(min(page, total := max(1, -(-body.count // IMAGES_OF_A_PAGE))), total)
     if page > total:
-        body = use_cases.job(services(), auth.owner(), job_id, _of_page(total))
+        body = use_cases.job(services(), auth.principal(), job_id, _of_page(total))
     sheet = None
     if body.axes and MOST_IMAGES >= body.count == prod(len(axis.values) for axis in body.axes):
         sheet = arranged(body.spec.axes)
-        body = use_cases.job(services(), auth.owner(), job_id, Span(limit=MOST_IMAGES))
+        body = use_cases.job(services(), auth.principal(), job_id, Span(limit=MOST_IMAGES))
     opened = next((image for image in body.images if image.index == number("image", least=0)), None) if sheet else None
     images = [opened] if opened else body.images
     first_image = body.spec.image(images[0].index)
@@ -132,7 +132,7 @@ def upscale(job_id: int, index: int) -> AnyResponse:
         how: dict[str, object] = {"scale": factor, "upscaler": upscaler}
         if restorer := request.form.get("faces"):
             how["faces"] = {"restorer": restorer}
-        enlarging = enlarge.picture(services(), auth.owner(), job_id, index, how)
+        enlarging = enlarge.picture(services(), auth.principal(), job_id, index, how)
     except Refused as refused:
         flash(refusal(refused))
         return redirect(_back(job_id, index), 303)
@@ -143,7 +143,7 @@ def upscale(job_id: int, index: int) -> AnyResponse:
 @blueprint.post("/<id:job_id>/change")
 def change(job_id: int) -> AnyResponse:
     """Change the scheduling of a job, as far as its form says something else than the job."""
-    body = use_cases.job(services(), auth.owner(), job_id, NO_IMAGES)
+    body = use_cases.job(services(), auth.principal(), job_id, NO_IMAGES)
     typed, left_empty = read(request.form), {"pool": DEFAULT_POOL, "priority": 0, "urgent": False, "expires_at": None}
     wanted = {name: typed.get(name, default) for name, default in left_empty.items()}
     now = {name: getattr(body, name) for name in wanted}
@@ -204,7 +204,7 @@ def release(job_id: int) -> AnyResponse:
 @blueprint.get("/<id:job_id>/delete")
 def ask_delete(job_id: int) -> str:
     """Ask before what cannot be undone."""
-    body = use_cases.job(services(), auth.owner(), job_id, NO_IMAGES)
+    body = use_cases.job(services(), auth.principal(), job_id, NO_IMAGES)
     return render_template("delete.html", job=body, pictures=body.counts["succeeded"])
 
 
@@ -212,7 +212,7 @@ def ask_delete(job_id: int) -> str:
 def delete(job_id: int) -> AnyResponse:
     """Delete a job and its pictures."""
     try:
-        use_cases.delete(services(), auth.owner(), job_id)
+        use_cases.delete(services(), auth.principal(), job_id)
     except Conflict as conflict:
         flash(said(conflict))
         return redirect(f"/jobs/{job_id}", 303)
@@ -223,7 +223,7 @@ def delete(job_id: int) -> AnyResponse:
 def _change(job_id: int, change: Callable[..., ChangeBody], words: Lazy, index: int | None = None) -> AnyResponse:
     """Make a change and say what it did, or why it could not be done, on the page that it was asked from."""
     try:
-        changed = change(services(), auth.owner(), job_id, *(() if index is None else (index,)))
+        changed = change(services(), auth.principal(), job_id, *(() if index is None else (index,)))
         flash(str(words) % {"images": ngettext("%(num)s image", "%(num)s images", changed.images)})
     except Conflict as conflict:
         flash(said(conflict))

@@ -50,7 +50,7 @@ def lessons() -> str:
     named = [request.args.get(name, "") for name in CHOICES]
     found = catalogue_use_cases.offered(services(), ("checkpoint",), [name for name in named if name])
     usable = found.usable(first=services().settings.first_checkpoint)
-    runs = use_cases.latest(services(), auth.owner())
+    runs = use_cases.latest(services(), auth.principal())
     return render_template(
         "lessons.html",
         cards=[Card.of(lesson, runs.get(lesson.name)) for lesson in (*LESSONS, MADE)],
@@ -72,7 +72,7 @@ def run() -> AnyResponse:
         raise NotFound(_("There is no such experiment."))
     here = f"/lessons?{urlencode(query)}#{lesson.name}"
     try:
-        submitted = use_cases.run(services(), auth.owner(), lesson, checkpoint, other)
+        submitted = use_cases.run(services(), auth.principal(), lesson, checkpoint, other)
     except (Refused, NotLooked) as refused:
         flash(refusal(refused))
         return redirect(here, 303)

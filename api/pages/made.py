@@ -16,6 +16,6 @@ blueprint = Blueprint("made_pages", __name__, url_prefix="/jobs")
 @blueprint.get("/<id:job_id>/images/<id:index>/made")
 def made(job_id: int, index: int) -> str:
     """Show what was kept of how an image was made."""
-    kept = intermediates(services(), auth.owner(), job_id, index)
-    job = use_cases.job(services(), auth.owner(), job_id, Span(index - 1, limit=1))
+    kept = intermediates(services(), auth.principal(), job_id, index)
+    job = use_cases.job(services(), auth.principal(), job_id, Span(index - 1, limit=1))
     return render_template("made.html", job=job, index=index, params=job.spec.image(index), made=kept)

@@ -60,7 +60,7 @@ class Day:
 def gallery() -> str:
     """Show the owner's pictures, the latest first, or those that filters find."""
     asked, misread = _asked(request.args.to_dict(flat=False))
-    page = pictures.page(services(), auth.owner(), asked)
+    page = pictures.page(services(), auth.principal(), asked)
     wanted = asked_for(asked)
     is_first = asked.cursor is None
     return render_template(
@@ -71,8 +71,8 @@ def gallery() -> str:
         wanted=wanted,
         has_more_filters=bool(wanted.keys() - _IN_SIGHT),
         misread=misread,
-        facets=pictures.facets(services(), auth.owner()) if is_first else None,
-        count=pictures.count(services(), auth.owner(), asked) if is_first else None,
+        facets=pictures.facets(services(), auth.principal()) if is_first else None,
+        count=pictures.count(services(), auth.principal(), asked) if is_first else None,
         most_counted=MOST_COUNTED,
         undo=_undo(request.args.get("undo", "")),
         address=lambda **changes: address(wanted | changes),
@@ -82,7 +82,7 @@ def gallery() -> str:
 @blueprint.get("/<id:job_id>/<id:index>")
 def picture(job_id: int, index: int) -> str:
     """Show one picture in full, its parameters, and the pictures before and after it."""
-    found = pictures.picture(services(), auth.owner(), PictureId(job_id, index))
+    found = pictures.picture(services(), auth.principal(), PictureId(job_id, index))
     if not found.links.picture and not found.is_restorable:
         raise NotFound(_("This picture was deleted."))
     text = "" if found.params.upscale else writer.text(found.params, version=version())
@@ -101,7 +101,7 @@ def act() -> AnyResponse:
             return _again()
         tag = request.form.get("tag", "") if action in ("tag", "untag") else ""
         asked = PictureAction.model_validate({"action": action, "tag": tag} | _chosen())
-        done = pictures.act(services(), auth.owner(), asked)
+        done = pictures.act(services(), auth.principal(), asked)
     except ValidationError:
         flash(_("That cannot be done with pictures."))
     except Refused as refused:
@@ -119,7 +119,7 @@ def restore() -> AnyResponse:
     """Bring back what one deletion has deleted."""
     moment = _moment(request.form.get("undo", ""))
     if moment:
-        done = pictures.act(services(), auth.owner(), PictureAction(action="restore", undo=moment))
+        done = pictures.act(services(), auth.principal(), PictureAction(action="restore", undo=moment))
         flash(ngettext("%(num)s picture is back.", "%(num)s pictures are back.", done.pictures))
     return redirect(inside(request.form.get("back", "/pictures")), 303)
 
@@ -127,7 +127,7 @@ def restore() -> AnyResponse:
 @blueprint.post("/<id:job_id>/<id:index>/restore")
 def restore_one(job_id: int, index: int) -> AnyResponse:
     """Bring back one picture, and show the page of its job."""
-    done = pictures.act(services(), auth.owner(), PictureAction(action="restore", ids=[f"{job_id}.{index}"]))
+    done = pictures.act(services(), auth.principal(), PictureAction(action="restore", ids=[f"{job_id}.{index}"]))
     flash(ngettext("%(num)s picture is back.", "%(num)s pictures are back.", done.pictures))
     page = index // IMAGES_OF_A_PAGE + 1
     return redirect(f"/jobs/{job_id}{f'?page={page}' if page > 1 else ''}#image-{index}", 303)
@@ -137,7 +137,7 @@ def restore_one(job_id: int, index: int) -> AnyResponse:
 def archive() -> Response | AnyResponse:
     """Send the chosen pictures as one file."""
     try:
-        return zip_file(pictures.archive(services(), auth.owner(), PictureChoice.model_validate(_chosen())))
+        return zip_file(pictures.archive(services(), auth.principal(), PictureChoice.model_validate(_chosen())))
     except (Refused, ValidationError) as refused:
         fields = refused.fields if isinstance(refused, Refused) else ()
         flash("; ".join(one.accepted for one in fields) or _("Choose some pictures first."))
@@ -187,7 +187,7 @@ def _again() -> AnyResponse:
     if not 0 < len(ids) <= MOST_AGAIN:
         flash(_("Choose at most %(most)s pictures to render again.", most=MOST_AGAIN))
         return redirect(inside(request.form.get("back", "/pictures")), 303)
-    again = [one for one in pictures.several(services(), auth.owner(), ids) if not one.params.upscale]
+    again = [one for one in pictures.several(services(), auth.principal(), ids) if not one.params.upscale]
     refused = [reason for one in again if (reason := _refusal(one))]
     done = len(again) - len(refused)
     flash(ngettext("%(num)s picture is rendered again.", "%(num)s pictures are rendered again.", done))
@@ -200,7 +200,7 @@ def _refusal(picture: PictureBody) -> str | None:
     """Submit a picture with a new seed; return why not if that is refused."""
     given = picture.params.model_dump(mode="json", exclude_defaults=True) | {"seed": RANDOM_SEED}
     try:
-        jobs.submit(services(), auth.owner(), given)
+        jobs.submit(services(), auth.principal(), given)
     except (Refused, NotLooked) as refused:
         return _("Picture %(id)s: %(why)s", id=picture.id, why=refusal(refused))
     return None

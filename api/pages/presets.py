@@ -24,13 +24,13 @@ blueprint = Blueprint("presets_pages", __name__, url_prefix="/presets")
 @blueprint.post("/fill")
 def fill() -> AnyResponse:
     """Show the form as a preset has it; one press brings back what was typed."""
-    before, owner = _given(), auth.owner()
+    before, who = _given(), auth.principal()
     try:
-        preset = use_cases.find(services(), owner, request.form.get("preset", ""))
+        preset = use_cases.find(services(), who, request.form.get("preset", ""))
     except NotFound:
         flash(_("Choose a preset first."))
         return Response(_page(Origin(before)))
-    params = parse(preset.params, owner, services().settings.limits).params
+    params = parse(preset.params, who.owner, services().settings.limits).params
     filled = replace(
         prefill.fresh(),
         given=typed(params.model_dump()),
@@ -45,7 +45,7 @@ def keep() -> AnyResponse:
     """Keep what was typed under a name, and show the form as it was."""
     before, name = _given(), request.form.get("preset_name", "").strip()
     try:
-        kept = use_cases.keep(services(), auth.owner(), name, read(before))
+        kept = use_cases.keep(services(), auth.principal(), name, read(before))
     except Refused as refused:
         return Response(_page(Origin(before), refused), refused.status)
     flash(_("Kept as the preset “%(name)s”.", name=name))
@@ -59,7 +59,7 @@ def delete() -> AnyResponse:
     """Delete the chosen preset, and show the form as it was."""
     name = request.form.get("preset", "")
     try:
-        use_cases.drop(services(), auth.owner(), name)
+        use_cases.drop(services(), auth.principal(), name)
         flash(_("Deleted the preset “%(name)s”.", name=name))
     except NotFound:
         flash(_("Choose a preset first."))

@@ -30,7 +30,7 @@ blueprint = Blueprint("remix", __name__)
 @blueprint.post("/jobs/<id:job_id>/images/<id:index>/remix")
 def remix(job_id: int, index: int) -> AnyResponse:
     """Submit a job like one image, changed in the way `as`, and go to it, or back to the page that asked (`back`)."""
-    job = jobs.job(services(), auth.owner(), job_id, Span(index - 1, limit=1))
+    job = jobs.job(services(), auth.principal(), job_id, Span(index - 1, limit=1))
     way = request.args.get("as", "")
     if not job.images or job.params.upscale or way not in WAYS:
         raise NotFound(_("There is no such picture, or this cannot be done with it."))
@@ -40,7 +40,7 @@ def remix(job_id: int, index: int) -> AnyResponse:
     given["pool"] = job.pool
     is_in_place = request.form.get("back") == "/"
     try:
-        made = jobs.submit(services(), auth.owner(), read(given)).job
+        made = jobs.submit(services(), auth.principal(), read(given)).job
     except (Refused, NotLooked) as refused:
         flash(refusal(refused))
         return redirect("/" if is_in_place else f"/jobs/{job_id}#image-{index}", 303)

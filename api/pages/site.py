@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from http import HTTPStatus
 
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Response, current_app, request
 from markupsafe import Markup
 
 from api.pages import (
@@ -67,5 +67,6 @@ def _tag(answer: Response) -> Response:
 
 
 def _who() -> dict[str, object]:
-    """The owner, if that is known: an error page may come earlier."""
-    return {"owner": g.get("owner"), "signed_in": auth.is_signed_in()}
+    """Who asks, if that is known: an error page may come earlier."""
+    who = auth.known()
+    return {"owner": who and who.owner, "signed_in": auth.is_signed_in()}

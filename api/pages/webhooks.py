@@ -48,7 +48,7 @@ def make() -> Response:
     given = {"url": request.form.get("url", "").strip(), "kinds": kinds or None}
     given |= {name: request.form.get(name, "") for name in ("name", "format")}
     try:
-        made = use_cases.make(services(), auth.owner(), _read(WebhookRequest, given))
+        made = use_cases.make(services(), auth.principal(), _read(WebhookRequest, given))
     except Refused as error:
         wrong = {one.field: one for one in error.fields}
         return Response(_list(typed=request.form, errors=wrong), error.status)
@@ -58,20 +58,20 @@ def make() -> Response:
 @blueprint.get("/<id:webhook_id>")
 def webhook(webhook_id: int) -> str:
     """Show a webhook and its latest messages."""
-    return _one(use_cases.find(services(), auth.owner(), webhook_id))
+    return _one(use_cases.find(services(), auth.principal(), webhook_id))
 
 
 @blueprint.post("/<id:webhook_id>/rotate")
 def rotate(webhook_id: int) -> Response:
     """Give a webhook a new secret, and show it this once."""
-    return _once(use_cases.rotate(services(), auth.owner(), webhook_id))
+    return _once(use_cases.rotate(services(), auth.principal(), webhook_id))
 
 
 @blueprint.post("/<id:webhook_id>/change")
 def change(webhook_id: int) -> AnyResponse:
     """Pause a webhook, or let it go on."""
     is_paused = "pause" in request.form
-    use_cases.change(services(), auth.owner(), webhook_id, WebhookChange(paused=is_paused))
+    use_cases.change(services(), auth.principal(), webhook_id, WebhookChange(paused=is_paused))
     flash(_("Paused: nothing is sent there.") if is_paused else _("Messages are sent again."))
     return redirect(f"/webhooks/{webhook_id}", 303)
 
@@ -80,7 +80,7 @@ def change(webhook_id: int) -> AnyResponse:
 def test(webhook_id: int) -> AnyResponse:
     """Send a test."""
     try:
-        use_cases.test(services(), auth.owner(), webhook_id)
+        use_cases.test(services(), auth.principal(), webhook_id)
         flash(_("A test is on its way: the list below shows whether it arrives."))
     except Conflict as conflict:
         flash(said(conflict))
@@ -93,10 +93,10 @@ def replay(webhook_id: int) -> AnyResponse:
     delivery = request.form.get("delivery", "")
     try:
         if delivery.isdecimal():
-            use_cases.replay(services(), auth.owner(), min(int(delivery[:19]), 2**63 - 1))
+            use_cases.replay(services(), auth.principal(), min(int(delivery[:19]), 2**63 - 1))
             count = 1
         else:
-            count = use_cases.replay_dead(services(), auth.owner(), webhook_id).deliveries
+            count = use_cases.replay_dead(services(), auth.principal(), webhook_id).deliveries
         flash(ngettext("%(num)s message is sent again.", "%(num)s messages are sent again.", count))
     except Conflict as conflict:
         flash(said(conflict))
@@ -106,13 +106,13 @@ def replay(webhook_id: int) -> AnyResponse:
 @blueprint.post("/<id:webhook_id>/delete")
 def delete(webhook_id: int) -> AnyResponse:
     """Delete a webhook and the record of its messages."""
-    use_cases.drop(services(), auth.owner(), webhook_id)
+    use_cases.drop(services(), auth.principal(), webhook_id)
     flash(_("The webhook is deleted."))
     return redirect("/webhooks", 303)
 
 
 def _list(typed: Mapping[str, str] | None = None, errors: Mapping[str, FieldError] | None = None) -> str:
-    found = use_cases.every(services(), auth.owner()).webhooks
+    found = use_cases.every(services(), auth.principal()).webhooks
     return render_template(
         "webhooks.html",
         webhooks=found,
@@ -132,7 +132,7 @@ def _once(made: WebhookBody) -> Response:
 
 def _one(webhook: WebhookBody) -> str:
     query = DeliveriesQuery(cursor=number("cursor"), limit=_SHOWN)
-    page = use_cases.listed(services(), auth.owner(), webhook.id, query)
+    page = use_cases.listed(services(), auth.principal(), webhook.id, query)
     return render_template(
         "webhook.html",
         webhook=webhook,

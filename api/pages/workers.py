@@ -17,6 +17,7 @@ from api.security import auth
 from api.sentences import said
 from api.services import Services, services
 from api.use_cases import workers as use_cases
+from shared.accounts.principal import Principal
 from shared.db.states import WorkerState
 from shared.errors import CARD_UNUSABLE, NotFound
 from shared.models.kinds import KINDS
@@ -66,10 +67,10 @@ def resume() -> AnyResponse:
     return _change(use_cases.resume, lazy("%(worker)s takes images again."))
 
 
-def _change(change: Callable[[Services, str, str], object], words: Lazy) -> AnyResponse:
+def _change(change: Callable[[Services, Principal, str], object], words: Lazy) -> AnyResponse:
     name = request.form.get("worker", "")
     try:
-        change(services(), auth.owner(), name)
+        change(services(), auth.principal(), name)
         flash(str(words) % {"worker": name})
     except NotFound as missing:
         flash(said(missing))

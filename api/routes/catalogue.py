@@ -37,7 +37,7 @@ def models(query: ModelsQuery) -> Response:
 @blueprint.get("/models/<hash:sha256>/preview.webp", responses=PREVIEW | NOT_FOUND | UNCHANGED)
 def preview(path: ModelPath) -> Response:
     """Get the picture that lies beside a model file, at most 192 pixels wide and high."""
-    found = catalogue.preview(services(), auth.owner(), path.sha256)
+    found = catalogue.preview(services(), auth.principal(), path.sha256)
     unchanged = request.if_none_match.contains_weak(tag := found.tag)
     answer = Response(status=304) if unchanged else Response(found.read(), mimetype="image/webp")
     answer.set_etag(tag)

@@ -24,5 +24,5 @@ def preview(query: ControlQuery) -> Response:
     The body is that of a job; `controlnet`, `img2img`, `width`, `height` and `checkpoint` are read. The net's
     `model` is not looked up. A second pass prepares the picture again, at its own size.
     """
-    data = control_preview.picture(services(), auth.owner(), read_json(), query.unit)
+    data = control_preview.picture(services(), auth.principal(), read_json(), query.unit)
     return Response(data, mimetype="image/png", headers={"Cache-Control": "no-store"})

@@ -27,11 +27,11 @@ def events(path: JobPath) -> Response:
     Each process has some hundred streams, of one owner at most half. Beyond that the answer is 503: poll the job
     instead. A client that comes back to a job that has ended gets 204, which tells browsers to stop.
     """
-    farm, owner = services(), auth.owner()
+    farm, who = services(), auth.principal()
     after = sse.event_id(request.headers.get("Last-Event-ID"))
-    if jobs.state(farm, owner, path.job_id).is_final and after:
+    if jobs.state(farm, who, path.job_id).is_final and after:
         return Response(status=204)
-    stream = sse.Stream(farm, owner, path.job_id, after)
+    stream = sse.Stream(farm, who, path.job_id, after)
     answer = Response(stream, mimetype="text/event-stream", direct_passthrough=True)  # the server sends it as it is
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["X-Accel-Buffering"] = "no"  # nginx would delay events until its buffer is full

@@ -29,7 +29,7 @@ blueprint = section("images", __name__, f"{API}/jobs")
 @blueprint.get("/<id:job_id>/images/<id:index>/picture.<any(png,jpg,webp):extension>", responses=PICTURE | NOT_FOUND)
 def picture(path: PicturePath) -> Response:
     """Get an image's picture."""
-    stored = images.stored(services(), auth.owner(), path.job_id, path.index, "picture")
+    stored = images.stored(services(), auth.principal(), path.job_id, path.index, "picture")
     if EXTENSIONS[stored.form] != path.extension:
         raise NotFound(f"The picture's file is picture.{EXTENSIONS[stored.form]}: the job's format is {stored.form}.")
     return unchanging(stored, f"image/{stored.form}")
@@ -56,7 +56,7 @@ def strip(path: ImagePath) -> Response:
 @blueprint.get("/<id:job_id>/images/<id:index>/intermediates.json", responses=MADE | NOT_FOUND)
 def intermediates(path: ImagePath) -> Response:
     """Tell how an image's picture was made, if its job has `intermediates`."""
-    return reply(made.intermediates(services(), auth.owner(), path.job_id, path.index))
+    return reply(made.intermediates(services(), auth.principal(), path.job_id, path.index))
 
 
 @blueprint.get("/<id:job_id>/images/<id:index>/<any(noise,latents,guidance):part>.webp", responses=FILM | NOT_FOUND)
@@ -68,17 +68,17 @@ def intermediate(path: IntermediatePath) -> Response:
 @blueprint.get("/<id:job_id>/images/<id:index>/preview.webp", responses=WEBP | NOT_FOUND)
 def preview(path: ImagePath) -> Response:
     """Get the latest preview of a running image."""
-    data = images.preview(services(), auth.owner(), path.job_id, path.index)
+    data = images.preview(services(), auth.principal(), path.job_id, path.index)
     return Response(data, mimetype="image/webp", headers={"Cache-Control": "no-store"})
 
 
 @blueprint.get("/<id:job_id>/zip", responses=ZIP | NOT_FOUND | CONFLICT)
 def archive(path: JobPath) -> Response:
     """Get the finished pictures of a job as one zip file."""
-    files = images.archive(services(), auth.owner(), path.job_id)
+    files = images.archive(services(), auth.principal(), path.job_id)
     headers = {"Content-Disposition": f'attachment; filename="job-{path.job_id}.zip"', "Cache-Control": "no-store"}
     return Response(zipped(files), mimetype="application/zip", headers=headers)
 
 
 def _stored(path: ImagePath, kind: Kind, mimetype: str) -> Response:
-    return unchanging(images.stored(services(), auth.owner(), path.job_id, path.index, kind), mimetype)
+    return unchanging(images.stored(services(), auth.principal(), path.job_id, path.index, kind), mimetype)

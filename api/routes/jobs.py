@@ -26,10 +26,10 @@ def submit() -> Response:
     job has ended, or after 20 seconds.
     """
     key, seconds = idempotency_key(), wait_seconds()
-    submitted = use_cases.submit(services(), auth.owner(), read_json(), key)
+    submitted = use_cases.submit(services(), auth.principal(), read_json(), key)
     job, waited = submitted.job, False
     if seconds:
-        job, waited = use_cases.wait(services(), auth.owner(), job.id, seconds)
+        job, waited = use_cases.wait(services(), auth.principal(), job.id, seconds)
         job.notes = submitted.job.notes
     answer = reply(job, 200 if job.is_final else 202)
     answer.headers["Location"] = job.links.self
@@ -41,7 +41,7 @@ def submit() -> Response:
 @blueprint.get("", responses=answers(JobPageBody, 200))
 def jobs(query: JobsQuery) -> Response:
     """List the jobs, the latest first."""
-    return reply(use_cases.jobs(services(), auth.owner(), query.state, query.cursor, query.limit))
+    return reply(use_cases.jobs(services(), auth.principal(), query.state, query.cursor, query.limit))
 
 
 @blueprint.get("/<id:job_id>", responses=answers(JobBody, 200) | UNCHANGED | NOT_FOUND, openapi_extensions=LOOK)
@@ -50,7 +50,7 @@ def job(path: JobPath, query: ImagesQuery) -> Response:
 
     The answer has an ETag. Send it as If-None-Match: the answer is 304 if nothing has changed.
     """
-    answer = reply(use_cases.job(services(), auth.owner(), path.job_id, query.span))
+    answer = reply(use_cases.job(services(), auth.principal(), path.job_id, query.span))
     answer.headers["Cache-Control"] = "private, no-cache"
     answer.set_etag(sha256(answer.get_data()).hexdigest()[:32], weak=True)
     answer.make_conditional(request)
@@ -60,7 +60,7 @@ def job(path: JobPath, query: ImagesQuery) -> Response:
 @blueprint.get("/<id:job_id>/images", responses=answers(ImagePageBody, 200) | NOT_FOUND)
 def images(path: JobPath, query: ImagesQuery) -> Response:
     """List the images of a job, a page at a time."""
-    return reply(use_cases.images(services(), auth.owner(), path.job_id, query.span))
+    return reply(use_cases.images(services(), auth.principal(), path.job_id, query.span))
 
 
 @blueprint.patch(
@@ -68,47 +68,47 @@ def images(path: JobPath, query: ImagesQuery) -> Response:
 )
 def change(path: JobPath) -> Response:
     """Change pool, priority, urgency, deadline or hold of a job while images of it wait; running ones go on."""
-    return reply(use_cases.change(services(), auth.owner(), path.job_id, read_json()))
+    return reply(use_cases.change(services(), auth.principal(), path.job_id, read_json()))
 
 
 @blueprint.delete("/<id:job_id>", responses={204: None} | NOT_FOUND | CONFLICT)
 def delete(path: JobPath) -> Response:
     """Delete a job and its pictures. Cancel it first if it is running."""
-    use_cases.delete(services(), auth.owner(), path.job_id)
+    use_cases.delete(services(), auth.principal(), path.job_id)
     return Response(status=204)
 
 
 @blueprint.post("/<id:job_id>/cancel", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)
 def cancel(path: JobPath, query: CancelQuery) -> Response:
     """Cancel all images of a job that have not ended, or only those that have not started."""
-    return reply(use_cases.cancel(services(), auth.owner(), path.job_id, only_waiting=query.waiting))
+    return reply(use_cases.cancel(services(), auth.principal(), path.job_id, only_waiting=query.waiting))
 
 
 @blueprint.post("/<id:job_id>/images/<id:index>/cancel", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)
 def cancel_image(path: ImagePath) -> Response:
     """Cancel one image."""
-    return reply(use_cases.cancel(services(), auth.owner(), path.job_id, path.index))
+    return reply(use_cases.cancel(services(), auth.principal(), path.job_id, path.index))
 
 
 @blueprint.post("/<id:job_id>/retry", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)
 def retry(path: JobPath) -> Response:
     """Queue all failed and cancelled images of a job again, with the same seeds."""
-    return reply(use_cases.retry(services(), auth.owner(), path.job_id))
+    return reply(use_cases.retry(services(), auth.principal(), path.job_id))
 
 
 @blueprint.post("/<id:job_id>/images/<id:index>/retry", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)
 def retry_image(path: ImagePath) -> Response:
     """Queue one failed or cancelled image again."""
-    return reply(use_cases.retry(services(), auth.owner(), path.job_id, path.index))
+    return reply(use_cases.retry(services(), auth.principal(), path.job_id, path.index))
 
 
 @blueprint.post("/<id:job_id>/hold", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)
 def hold(path: JobPath) -> Response:
     """Hold the queued images of a job until it is released; running images go on."""
-    return reply(use_cases.hold(services(), auth.owner(), path.job_id))
+    return reply(use_cases.hold(services(), auth.principal(), path.job_id))
 
 
 @blueprint.post("/<id:job_id>/release", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)
 def release(path: JobPath) -> Response:
     """Queue the held images of a job, for whatever reason they were held."""
-    return reply(use_cases.release(services(), auth.owner(), path.job_id))
+    return reply(use_cases.release(services(), auth.principal(), path.job_id))

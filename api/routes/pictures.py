@@ -49,19 +49,19 @@ blueprint = section("pictures", __name__, f"{API}/pictures")
 @blueprint.get("", responses=answers(PicturePageBody, 200))
 def pictures(query: PicturesQuery) -> Response:
     """List finished pictures of all jobs, the latest first; filters narrow them."""
-    return reply(use_cases.page(services(), auth.owner(), query))
+    return reply(use_cases.page(services(), auth.principal(), query))
 
 
 @blueprint.get("/facets", responses=answers(FacetsBody, 200))
 def facets() -> Response:
     """List the checkpoints, samplers, adapters and tags that the pictures can be filtered by."""
-    return reply(use_cases.facets(services(), auth.owner()))
+    return reply(use_cases.facets(services(), auth.principal()))
 
 
 @blueprint.get("/<id:job_id>/<id:index>", responses=answers(PictureBody, 200) | NOT_FOUND)
 def picture(path: ImagePath) -> Response:
     """Get one picture with its parameters."""
-    return reply(use_cases.picture(services(), auth.owner(), PictureId(path.job_id, path.index)))
+    return reply(use_cases.picture(services(), auth.principal(), PictureId(path.job_id, path.index)))
 
 
 @blueprint.patch(
@@ -72,7 +72,7 @@ def picture(path: ImagePath) -> Response:
 def change(path: ImagePath) -> Response:
     """Make a picture a favourite or none, and replace its tags."""
     wanted = PictureId(path.job_id, path.index)
-    return reply(use_cases.mark(services(), auth.owner(), wanted, _read(PictureChange)))
+    return reply(use_cases.mark(services(), auth.principal(), wanted, _read(PictureChange)))
 
 
 @blueprint.post("/actions", responses=answers(ChangedBody, 200) | BODY, openapi_extensions=PICTURE_ACTION)
@@ -82,13 +82,13 @@ def act() -> Response:
     A deleted picture is hidden at once and can be restored for an hour; its job keeps its record. The answer's `undo`
     restores all of a deletion. `is_all` is false if there are more pictures than one request may take time for.
     """
-    return reply(use_cases.act(services(), auth.owner(), _read(PictureAction)))
+    return reply(use_cases.act(services(), auth.principal(), _read(PictureAction)))
 
 
 @blueprint.post("/zip", responses=ZIP | CONFLICT | NOT_FOUND | BODY, openapi_extensions=PICTURE_CHOICE)
 def archive() -> Response:
     """Get several pictures, or all that a filter finds, as one zip file: at most 1,000."""
-    return zip_file(use_cases.archive(services(), auth.owner(), _read(PictureChoice)))
+    return zip_file(use_cases.archive(services(), auth.principal(), _read(PictureChoice)))
 
 
 def zip_file(files: Iterable[tuple[str, bytes]]) -> Response:

@@ -21,4 +21,4 @@ def png_info() -> Response:
 
     `params` can be submitted as they are; `left_out` lists the parts that this farm cannot use.
     """
-    return reply(images.file_parameters(services(), auth.owner(), read_file()))
+    return reply(images.file_parameters(services(), auth.principal(), read_file()))

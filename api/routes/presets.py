@@ -25,13 +25,13 @@ blueprint = section("presets", __name__, f"{API}/presets")
 @blueprint.get("", responses=answers(PresetsBody, 200))
 def presets() -> Response:
     """List your presets, by name."""
-    return reply(use_cases.every(services(), auth.owner()))
+    return reply(use_cases.every(services(), auth.principal()))
 
 
 @blueprint.get("/<string:name>", responses=answers(PresetBody, 200) | NOT_FOUND)
 def preset(path: PresetPath) -> Response:
     """Get one of your presets."""
-    return reply(use_cases.find(services(), auth.owner(), path.name))
+    return reply(use_cases.find(services(), auth.principal(), path.name))
 
 
 @blueprint.put("/<string:name>", responses=answers(PresetBody, 200, 201) | BODY, openapi_extensions=PRESET)
@@ -40,12 +40,12 @@ def keep(path: PresetPath) -> Response:
 
     The body holds parameters as for a job. Groups that hold pictures are left out, and `left_out` names them.
     """
-    kept = use_cases.keep(services(), auth.owner(), path.name, read_json())
+    kept = use_cases.keep(services(), auth.principal(), path.name, read_json())
     return reply(kept.preset, 201 if kept.is_new else 200)
 
 
 @blueprint.delete("/<string:name>", responses=GONE | NOT_FOUND)
 def drop(path: PresetPath) -> Response:
     """Delete one of your presets."""
-    use_cases.drop(services(), auth.owner(), path.name)
+    use_cases.drop(services(), auth.principal(), path.name)
     return Response(status=204)

@@ -23,7 +23,7 @@ def tokens() -> Response:
     The body is that of a job; `prompt`, `emphasis`, `steps` and `sampler` are read. Without `prompt` the
     `negative_prompt` is counted, in which AND is a word.
     """
-    return reply(catalogue.tokens(services(), auth.owner(), read_json()))
+    return reply(catalogue.tokens(services(), auth.principal(), read_json()))
 
 
 @blueprint.get("/styles", responses=answers(StylesBody, 200))

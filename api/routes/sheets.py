@@ -26,7 +26,7 @@ def picture(path: JobPath) -> Response:
 
     It is made again when images that failed have been rendered again.
     """
-    stored = sheets.picture(services(), auth.owner(), path.job_id)
+    stored = sheets.picture(services(), auth.principal(), path.job_id)
     unchanged = request.if_none_match.contains_weak(stored.tag)
     answer = Response(status=304) if unchanged else Response(stored.read(), mimetype="image/png")
     answer.set_etag(stored.tag)
@@ -38,7 +38,7 @@ def picture(path: JobPath) -> Response:
 @blueprint.get("/<id:job_id>/sheet.csv", responses=CSV | NOT_FOUND)
 def as_csv(path: JobPath) -> Response:
     """Get the images of a job as comma-separated values, with all that they change."""
-    text = sheets.as_csv(sheets.table(services(), auth.owner(), path.job_id))
+    text = sheets.as_csv(sheets.table(services(), auth.principal(), path.job_id))
     headers = {"Content-Disposition": f'attachment; filename="sheet-{path.job_id}.csv"', "Cache-Control": "no-store"}
     return Response(_BOM + text, mimetype="text/csv", headers=headers)
 
@@ -46,4 +46,4 @@ def as_csv(path: JobPath) -> Response:
 @blueprint.get("/<id:job_id>/sheet.json", responses=answers(SheetBody, 200) | NOT_FOUND)
 def as_json(path: JobPath) -> Response:
     """Get the images of a job with their titles, what they change and what they share."""
-    return reply(sheets.table(services(), auth.owner(), path.job_id))
+    return reply(sheets.table(services(), auth.principal(), path.job_id))

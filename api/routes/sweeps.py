@@ -22,4 +22,4 @@ def preview() -> Response:
 
     The body is that of a job. Reasons to refuse it stand in `problems`, with status 200.
     """
-    return reply(sweeps.preview(services(), auth.owner(), read_json()))
+    return reply(sweeps.preview(services(), auth.principal(), read_json()))

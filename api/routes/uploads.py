@@ -25,7 +25,7 @@ def upload() -> Response:
     PNG, JPEG, WebP, BMP or the first frame of a GIF. The farm turns it upright and stores it as a PNG, with its
     transparency. The same picture has the same id. An upload that no job names is deleted some days after its last use.
     """
-    body = images.upload(services(), auth.owner(), read_file())
+    body = images.upload(services(), auth.principal(), read_file())
     answer = reply(body, 201)
     answer.headers["Location"] = upload_link(body.id)
     return answer
@@ -34,4 +34,4 @@ def upload() -> Response:
 @blueprint.get("/<hash:upload_id>", responses=PICTURE | NOT_FOUND)
 def picture(path: UploadPath) -> Response:
     """Get one of your uploads."""
-    return unchanging(images.uploaded(services(), auth.owner(), path.upload_id), "image/png")
+    return unchanging(images.uploaded(services(), auth.principal(), path.upload_id), "image/png")

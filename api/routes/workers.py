@@ -28,10 +28,10 @@ def drain(path: WorkerPath, query: DrainQuery) -> Response:
 
     `name` is a name or a pattern such as `host/*`; `*` means all. The answer lists the living workers.
     """
-    return reply(use_cases.drain(services(), auth.owner(), path.name, query.reason))
+    return reply(use_cases.drain(services(), auth.principal(), path.name, query.reason))
 
 
 @blueprint.post("/<path:name>/resume", responses=answers(WorkersBody, 200) | NOT_FOUND)
 def resume(path: WorkerPath) -> Response:
     """Let drained workers take images again; they start within one heartbeat."""
-    return reply(use_cases.resume(services(), auth.owner(), path.name))
+    return reply(use_cases.resume(services(), auth.principal(), path.name))

@@ -22,12 +22,12 @@ from api.security import sessions
 from api.security.key_guesses import Guesses
 from api.security.origin import SAFE_METHODS
 from api.services import Services, services
+from shared.accounts.principal import LOCAL, Principal, Role
 from shared.db.sessions import transact
 from shared.errors import Forbidden, SettingsError, TooManyTries, Unauthorized
 
 log = structlog.get_logger(__name__)
 
-LOCAL_OWNER: Final = "local"
 CSRF_FIELD: Final = "csrf_token"
 CSRF_HEADER: Final = "X-CSRF-Token"
 _EXTENSION: Final = "stepfarm-keys"
@@ -110,12 +110,18 @@ def is_known(app: Flask, environ: dict[str, Any]) -> bool:
         return True
 
 
-def owner() -> str:
+def principal() -> Principal:
     """Return who asks. Raises Unauthorized on a page that is open to all."""
-    name: str | None = g.get("owner")
-    if name is None:
+    who = known()
+    if who is None:
         raise Unauthorized("Sign in first.")
-    return name
+    return who
+
+
+def known() -> Principal | None:
+    """Return who asks, if that is known: an error page may come earlier."""
+    who: Principal | None = g.get("who")
+    return who
 
 
 def is_signed_in() -> bool:
@@ -157,20 +163,19 @@ def csrf_token() -> str:
 
 def _identify(app: Flask) -> None:
     is_open = request.path in _OPEN_PATHS or request.path.startswith("/static/")
-    g.owner, g.is_keyed = (None, False) if is_open and has_keys(app) else _who(app)
-    if g.owner is None and not is_open:
+    g.who, g.is_keyed = (None, False) if is_open and has_keys(app) else _who(app)
+    if g.who is None and not is_open:
         raise Unauthorized("A key is needed: send Authorization: Bearer KEY, or sign in with one.")
 
 
-def _who(app: Flask) -> tuple[str | None, bool]:
+def _who(app: Flask) -> tuple[Principal | None, bool]:
     """Return the caller, and whether a header carried the key (no page can make a browser add one)."""
     ring = _ring(app)
     if not ring.owners:
-        return LOCAL_OWNER, False
+        return LOCAL, False
     key = _sent_key()
-    if key is not None:
-        return _tried(app, _digest(key), "header"), True
-    return _cookie_owner(ring), False
+    owner = _cookie_owner(ring) if key is None else _tried(app, _digest(key), "header")
+    return Principal(owner, Role.USER) if owner else None, key is not None
 
 
 def _tried(app: Flask, digest: str, way: str) -> str | None:

@@ -24,6 +24,7 @@ from api.schemas.catalogue import (
     VaesBody,
 )
 from api.services import Services
+from shared.accounts.principal import Principal
 from shared.admission.accepted import accepted
 from shared.admission.learned_words import Lexicon
 from shared.admission.parse import parse, refused
@@ -115,7 +116,7 @@ class Preview:
     """The picture that lies beside a model file; read when it is needed."""
 
     services: Services
-    owner: str
+    who: Principal
     path: Path
 
     @property
@@ -130,16 +131,16 @@ class Preview:
         with _there():
             data = previews.read(self.path)
         try:
-            return self.services.picture_reader.thumbnail(data, "preview", self.owner)
+            return self.services.picture_reader.thumbnail(data, "preview", self.who.owner)
         except (Refused, TooLarge) as error:
             raise NotFound(f"The file {self.path.name} beside the model cannot be shown. {error}") from error
 
 
-def preview(services: Services, owner: str, file: str) -> Preview:
+def preview(services: Services, who: Principal, file: str) -> Preview:
     """Return the picture beside a model file of this SHA-256. Raises NotFound."""
     names = transact(services.sessions, partial(names_of, sha256=file))
     for path in previews.paths(services.settings.models, names).values():
-        return Preview(services, owner, path)
+        return Preview(services, who, path)
     raise NotFound("No picture lies beside a model file with this hash, as far as the API's machine can see.")
 
 
@@ -156,10 +157,10 @@ def styles(services: Services) -> StylesBody:
     return StylesBody.from_styles(load(services.settings.styles_path).values())
 
 
-def tokens(services: Services, owner: str, given: object) -> TokensBody:
+def tokens(services: Services, who: Principal, given: object) -> TokensBody:
     """Return the length of a job's prompt, or of its negative prompt if it has no other. Raises Refused."""
     limits = services.settings.limits
-    request = parse(given, owner, limits)
+    request = parse(given, who.owner, limits)
     if problems := [*request.problems, *_too_much(request.params, limits)]:
         raise refused(problems)
     params = request.params

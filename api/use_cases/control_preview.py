@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from api.services import Services
+from shared.accounts.principal import Principal
 from shared.admission import control_preview, sources
 from shared.admission.parse import JobRequest, parse, refused
 from shared.db.sessions import transact
@@ -12,17 +13,17 @@ from shared.media.storage import upload_key
 from shared.params import paths
 
 
-def picture(services: Services, owner: str, given: object, number: int) -> bytes:
+def picture(services: Services, who: Principal, given: object, number: int) -> bytes:
     """Return the picture that the control net `number` of a job would be given in the first pass, as a PNG.
 
     Raises Refused that names every bad field; NotLooked, StorageError, Unavailable.
     """
     reader = services.picture_reader
-    request = sources.decoded(parse(given, owner, services.settings.limits), reader)
+    request = sources.decoded(parse(given, who.owner, services.settings.limits), reader)
     wanted = transact(services.sessions, lambda session: control_preview.admitted(session, request, number))
     pictures = {role: _stored(services, request, field) for role, field in wanted.pictures.items()}
     question = ControlQuestion(wanted.unit, wanted.size, request.params.img2img, pictures)
-    return reader.control(question, wanted.field, owner)
+    return reader.control(question, wanted.field, who.owner)
 
 
 def _stored(services: Services, request: JobRequest, field: str) -> bytes:

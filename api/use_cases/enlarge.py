@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from api.services import Services
 from api.use_cases import images, jobs
 from api.use_cases.jobs import Submitted
+from shared.accounts.principal import Principal
 from shared.db.sessions import transact
 from shared.models.catalogue import Catalogue
 from shared.params.upscalers import WITHOUT_FILE
@@ -24,10 +25,10 @@ def face_restorers(services: Services) -> list[str]:
     return [file.title for file in known.usable("face-restorer")]
 
 
-def picture(services: Services, owner: str, job_id: int, index: int, how: Mapping[str, object]) -> Submitted:
+def picture(services: Services, who: Principal, job_id: int, index: int, how: Mapping[str, object]) -> Submitted:
     """Submit a job that enlarges an image of another one; `how` are its other parameters. Raises NotFound, Refused."""
-    data = images.stored(services, owner, job_id, index, "picture").read()
-    kept = images.upload(services, owner, data)
-    text = services.picture_reader.text(data, "file", owner)
+    data = images.stored(services, who, job_id, index, "picture").read()
+    kept = images.upload(services, who, data)
+    text = services.picture_reader.text(data, "file", who.owner)
     source = {"picture": kept.id, "parameters": text}
-    return jobs.submit(services, owner, {"upscale": {**how, "pictures": [source]}})
+    return jobs.submit(services, who, {"upscale": {**how, "pictures": [source]}})

@@ -15,6 +15,7 @@ import structlog
 
 from api.schemas.jobs import EXTENSIONS, PngInfoBody, UploadBody
 from api.services import Services
+from shared.accounts.principal import Principal
 from shared.admission import salvage, sizes
 from shared.db.sessions import transact
 from shared.errors import Conflict, NotFound, Refused, StorageAway
@@ -50,11 +51,11 @@ class Stored:
         return self.services.storage.get(self.key)
 
 
-def upload(services: Services, owner: str, data: bytes) -> UploadBody:
+def upload(services: Services, who: Principal, data: bytes) -> UploadBody:
     """Store a picture to start from, as it came in a file. Raises Refused, StorageError."""
-    with _logged(owner, data):
-        picture = services.picture_reader.read(data, "file", owner)
-        uploads.keep(services.sessions, services.storage, owner, {"file": picture}, services.settings.limits)
+    with _logged(who.owner, data):
+        picture = services.picture_reader.read(data, "file", who.owner)
+        uploads.keep(services.sessions, services.storage, who.owner, {"file": picture}, services.settings.limits)
     return UploadBody(id=picture.sha256, width=picture.width, height=picture.height, bytes=len(picture.png))
 
 
@@ -67,25 +68,25 @@ class FittingSizes(NamedTuple):
     own_height: int
 
 
-def fitting_sizes(services: Services, owner: str, sha256: str, native: int) -> FittingSizes | None:
+def fitting_sizes(services: Services, who: Principal, sha256: str, native: int) -> FittingSizes | None:
     """Return what sizes fit an upload, for a checkpoint of this native size; None: there is no such upload."""
-    source = transact(services.sessions, lambda session: uploads.size(session, owner, sha256))
+    source = transact(services.sessions, lambda session: uploads.size(session, who.owner, sha256))
     if source is None:
         return None
     limits = services.settings.limits
     return FittingSizes(*sizes.own(source, native, limits), *sizes.nearest(source, limits))
 
 
-def uploaded(services: Services, owner: str, sha256: str) -> Stored:
+def uploaded(services: Services, who: Principal, sha256: str) -> Stored:
     """Return a picture that the owner has uploaded. Raises NotFound."""
-    if not transact(services.sessions, lambda session: uploads.is_kept(session, owner, sha256)):
+    if not transact(services.sessions, lambda session: uploads.is_kept(session, who.scope, sha256)):
         raise NotFound("There is no such upload.")
     return Stored(services, upload_key(sha256))
 
 
-def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) -> Stored:
+def stored(services: Services, who: Principal, job_id: int, index: int, kind: Kind) -> Stored:
     """Return a file of an image's committed attempt: picture, thumbnail or film. Raises NotFound."""
-    found = transact(services.sessions, lambda session: queries.finished(session, job_id, owner, index))
+    found = transact(services.sessions, lambda session: queries.finished(session, who.scope, job_id, index))
     if index not in found.attempts:
         raise NotFound(f"Image {index} of job {job_id} has no picture yet, or it was deleted, or does not exist.")
     if kind == "picture" and "format" in found.unknown:
@@ -98,13 +99,13 @@ def stored(services: Services, owner: str, job_id: int, index: int, kind: Kind) 
     return Stored(services, key(job_id, index, found.attempts[index], kind, params.format), params.format)
 
 
-def archive(services: Services, owner: str, job_id: int) -> Iterator[tuple[str, bytes]]:
+def archive(services: Services, who: Principal, job_id: int) -> Iterator[tuple[str, bytes]]:
     """Return the names and bytes of a job's pictures, each read when it is needed.
 
     A text file at the end names the pictures that cannot be read. Raises NotFound, Conflict; StorageAway if the storage
     does not return even the first one.
     """
-    found = transact(services.sessions, lambda session: queries.finished(session, job_id, owner))
+    found = transact(services.sessions, lambda session: queries.finished(session, who.scope, job_id))
     if not found.attempts:
         raise Conflict(f"Job {job_id} has no finished picture yet.")
     if "format" in found.unknown:
@@ -148,18 +149,18 @@ def _read(storage: Storage, keys: Mapping[str, str]) -> Iterator[tuple[str, byte
         yield MISSING, "\n".join([title, "", *lines, ""]).encode()
 
 
-def file_parameters(services: Services, owner: str, data: bytes) -> PngInfoBody:
-    """Return the parameters in a picture's file that `owner` can submit here. Raises Refused that names `file`."""
-    with _logged(owner, data):
-        text = services.picture_reader.text(data, "file", owner)
+def file_parameters(services: Services, who: Principal, data: bytes) -> PngInfoBody:
+    """Return the parameters in a picture's file that `who` can submit here. Raises Refused that names `file`."""
+    with _logged(who.owner, data):
+        text = services.picture_reader.text(data, "file", who.owner)
     said = reader.read(text)
-    fit = salvage.fit(services.sessions, said.params, owner, services.settings.limits, said.embeddings)
+    fit = salvage.fit(services.sessions, said.params, who.owner, services.settings.limits, said.embeddings)
     return PngInfoBody(text=text, params=fit.params, left_out=[*said.left_out, *fit.left_out])
 
 
-def preview(services: Services, owner: str, job_id: int, index: int) -> bytes:
+def preview(services: Services, who: Principal, job_id: int, index: int) -> bytes:
     """Return the latest preview of a running image. Raises NotFound if there is none."""
-    transact(services.sessions, lambda session: queries.check_owner(session, job_id, owner))
+    transact(services.sessions, lambda session: queries.owner(session, who.scope, job_id))
     data = services.events.preview(job_id, index)
     if data is None:
         raise NotFound(f"Image {index} of job {job_id} has no preview now.")

@@ -1,8 +1,8 @@
 """What can be done with the farm over HTTP, one function each: the JSON routes and the pages call the same ones.
 This module has those of jobs.
 
-Each opens its own transaction; messages to workers and pages go out after the commit. `owner` is who asks: what is
-somebody else's is NotFound.
+Each opens its own transaction; messages to workers and pages go out after the commit. `who` is who asks: what is
+somebody else's is NotFound, except for an admin.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from sqlalchemy.orm import Session
 
 from api.schemas.jobs import ChangeBody, DisplayState, ImagePageBody, JobBody, JobPageBody, Live
 from api.services import Services
+from shared.accounts.principal import Principal
+from shared.accounts.scope import Scope
 from shared.admission import backlog, changing
 from shared.admission.admit import admit, prepare
 from shared.admission.axes.wildcards import Wildcards
@@ -48,7 +50,7 @@ class Submitted:
 
 
 def submit(
-    services: Services, owner: str, given: object, idempotency_key: str | None = None, *, lesson: str | None = None
+    services: Services, who: Principal, given: object, idempotency_key: str | None = None, *, lesson: str | None = None
 ) -> Submitted:
     """Record a job of what was given, a JSON object as it came, and publish its tickets.
 
@@ -57,7 +59,7 @@ def submit(
     experiment it is.
     Raises Refused that names every wrong field, Conflict if the key came with another request before.
     """
-    request = parse(given, owner, services.settings.limits)
+    request = parse(given, who.owner, services.settings.limits)
     if idempotency_key and request.is_well_formed:  # a newer version may know names that are unknown here
         again = transact(services.sessions, lambda session: _again(session, request, idempotency_key))
         if again is not None:
@@ -66,13 +68,13 @@ def submit(
     admission: Admission | None = None
     if request.pictures:
         admission = transact(services.sessions, lambda session: admit(session, request, Catalogue.read(session)))
-        uploads.keep(services.sessions, services.storage, owner, request.pictures, request.limits)
+        uploads.keep(services.sessions, services.storage, who.owner, request.pictures, request.limits)
     services.readiness.storage()  # its first poll makes sure that the storage has no job of the next id
 
     def admit_and_record(session: Session) -> tuple[queries.JobView, bool, tuple[str, ...]]:
         complete = admission or admit(session, request, Catalogue.read(session))
         submission = record(session, replace(complete, lesson=lesson), idempotency_key)
-        return queries.job(session, submission.job.id, owner), submission.is_new, complete.notes
+        return queries.job(session, who.own, submission.job.id), submission.is_new, complete.notes
 
     view, is_new, notes = transact(services.sessions, admit_and_record)
     if is_new and not request.scheduling.holds:
@@ -81,60 +83,62 @@ def submit(
     return Submitted(body, is_new)
 
 
-def problems(services: Services, owner: str, given: object) -> tuple[FieldError, ...]:
+def problems(services: Services, who: Principal, given: object) -> tuple[FieldError, ...]:
     """Return what `submit` would refuse of what was given, and record nothing. Raises Unavailable."""
     try:
-        request = prepared(services, parse(given, owner, services.settings.limits))
+        request = prepared(services, parse(given, who.owner, services.settings.limits))
         transact(services.sessions, lambda session: admit(session, request, Catalogue.read(session)))
     except Refused as error:
         return error.fields
     return ()
 
 
-def job(services: Services, owner: str, job_id: int, span: Span = Span()) -> JobBody:  # noqa: B008 - frozen
+def job(services: Services, who: Principal, job_id: int, span: Span = Span()) -> JobBody:  # noqa: B008 - frozen
     """Return a job with some of its images, their latest progress, and why it waits. Raises NotFound."""
-    view = transact(services.sessions, lambda session: queries.job(session, job_id, owner, span))
+    view = transact(services.sessions, lambda session: queries.job(session, who.scope, job_id, span))
     waits = view.counts[ImageState.QUEUED] or view.counts[ImageState.HELD]
     return JobBody.from_view(view, _live(services, view), services.explainer.explain(job_id) if waits else None)
 
 
-def images(services: Services, owner: str, job_id: int, span: Span) -> ImagePageBody:
+def images(services: Services, who: Principal, job_id: int, span: Span) -> ImagePageBody:
     """Return some of a job's images with their latest progress. Raises NotFound."""
-    view = transact(services.sessions, lambda session: queries.job(session, job_id, owner, span))
+    view = transact(services.sessions, lambda session: queries.job(session, who.scope, job_id, span))
     body = JobBody.from_view(view, _live(services, view))
     return ImagePageBody(images=body.images, next=body.next)
 
 
-def state(services: Services, owner: str, job_id: int) -> ImageState:
+def state(services: Services, who: Principal, job_id: int) -> ImageState:
     """Return a job's state alone, which reads none of its images. Raises NotFound."""
-    return transact(services.sessions, lambda session: queries.state(session, job_id, owner))
+    return transact(services.sessions, lambda session: queries.state(session, who.scope, job_id))
 
 
-def wait(services: Services, owner: str, job_id: int, seconds: float) -> tuple[JobBody, bool]:
+def wait(services: Services, who: Principal, job_id: int, seconds: float) -> tuple[JobBody, bool]:
     """Return a job when it has ended or `seconds` have passed, and whether it was waited for at all.
 
     Waiting takes a thread, so only some may wait at a time; the others look again on their own.
     """
-    if not services.waits.take(owner):
-        return job(services, owner, job_id), False
+    if not services.waits.take(who.owner):
+        return job(services, who, job_id), False
     try:
         end = time.monotonic() + seconds
-        while not state(services, owner, job_id).is_final and time.monotonic() < end:
+        while not state(services, who, job_id).is_final and time.monotonic() < end:
             if services.stopping.wait(_WAIT_SECONDS):
                 break
-        return job(services, owner, job_id), True
+        return job(services, who, job_id), True
     finally:
-        services.waits.give(owner)
+        services.waits.give(who.owner)
 
 
-def jobs(services: Services, owner: str, states: Sequence[DisplayState], cursor: int | None, limit: int) -> JobPageBody:
+def jobs(
+    services: Services, who: Principal, states: Sequence[DisplayState], cursor: int | None, limit: int
+) -> JobPageBody:
     """Return a page of the owner's jobs, the latest first."""
     shown = [ImageState(state) for state in states]
-    page = transact(services.sessions, lambda session: queries.jobs(session, owner, shown, cursor, limit))
+    page = transact(services.sessions, lambda session: queries.jobs(session, who.own, shown, cursor, limit))
     return JobPageBody.from_page(page, lambda job: _live(services, job))
 
 
-def change(services: Services, owner: str, job_id: int, given: object) -> ChangeBody:
+def change(services: Services, who: Principal, job_id: int, given: object) -> ChangeBody:
     """Reschedule a job as a JSON object says, with tickets for where it waits now; what runs goes on as it is.
 
     Raises Refused, NotFound, Conflict.
@@ -142,9 +146,10 @@ def change(services: Services, owner: str, job_id: int, given: object) -> Change
     wanted = changing.parse(given)
 
     def change_job(session: Session) -> tuple[int, queries.JobView]:
-        queries.check_owner(session, job_id, owner)
+        owner = queries.owner(session, who.scope, job_id)
         changing.check(session, owner, job_id, wanted, services.settings.limits)
-        return rescheduling.change(session, job_id, wanted, by=owner), queries.job(session, job_id, owner)
+        images = rescheduling.change(session, who.scope, job_id, wanted, by=who.owner)
+        return images, queries.job(session, who.scope, job_id)
 
     images, view = transact(services.sessions, change_job)
     if wanted.pool is not None or wanted.hold is False:
@@ -153,7 +158,7 @@ def change(services: Services, owner: str, job_id: int, given: object) -> Change
 
 
 def cancel(
-    services: Services, owner: str, job_id: int, index: int | None = None, *, only_waiting: bool = False
+    services: Services, who: Principal, job_id: int, index: int | None = None, *, only_waiting: bool = False
 ) -> ChangeBody:
     """Cancel a job's images that have not ended, or one, or those that wait, and notify the workers.
 
@@ -161,62 +166,56 @@ def cancel(
     """
 
     def cancel_images(session: Session) -> tuple[transitions.Cancelled, queries.JobView]:
-        queries.check_owner(session, job_id, owner)
-        cancelled = transitions.cancel(session, job_id, index, only_waiting=only_waiting)
-        return cancelled, queries.job(session, job_id, owner)
+        cancelled = transitions.cancel(session, who.scope, job_id, index, only_waiting=only_waiting)
+        return cancelled, queries.job(session, who.scope, job_id)
 
     cancelled, view = transact(services.sessions, cancel_images)
     services.events.announce_cancel(cancelled.running)
     return _changed(services, view, cancelled.images)
 
 
-def retry(services: Services, owner: str, job_id: int, index: int | None = None) -> ChangeBody:
+def retry(services: Services, who: Principal, job_id: int, index: int | None = None) -> ChangeBody:
     """Put failed and cancelled images back, with tickets. Raises NotFound, Conflict."""
 
     def retry_images(session: Session) -> tuple[int, queries.JobView]:
-        if queries.state(session, job_id, owner).is_final:  # which opens it again
-            backlog.check(session, owner, services.settings.limits)
-        return transitions.retry(session, job_id, index), queries.job(session, job_id, owner)
+        if queries.state(session, who.scope, job_id).is_final:  # which opens it again
+            backlog.check(session, queries.owner(session, who.scope, job_id), services.settings.limits)
+        return transitions.retry(session, who.scope, job_id, index), queries.job(session, who.scope, job_id)
 
     images, view = transact(services.sessions, retry_images)
     services.tickets.publish(view.pool, images)
     return _changed(services, view, images)
 
 
-def hold(services: Services, owner: str, job_id: int) -> ChangeBody:
+def hold(services: Services, who: Principal, job_id: int) -> ChangeBody:
     """Keep a job's queued images from starting until it is released. Raises NotFound, Conflict."""
 
     def hold_images(session: Session) -> tuple[int, queries.JobView]:
-        queries.check_owner(session, job_id, owner)
-        return holds.hold(session, job_id, by=owner), queries.job(session, job_id, owner)
+        images = holds.hold(session, who.scope, job_id, by=who.owner)
+        return images, queries.job(session, who.scope, job_id)
 
     images, view = transact(services.sessions, hold_images)
     return _changed(services, view, images)
 
 
-def release(services: Services, owner: str, job_id: int) -> ChangeBody:
+def release(services: Services, who: Principal, job_id: int) -> ChangeBody:
     """Queue a job's held images, with tickets. Raises NotFound, Conflict."""
 
     def release_images(session: Session) -> tuple[int, queries.JobView]:
-        queries.check_owner(session, job_id, owner)
-        return holds.release(session, job_id, by=owner), queries.job(session, job_id, owner)
+        images = holds.release(session, who.scope, job_id, by=who.owner)
+        return images, queries.job(session, who.scope, job_id)
 
     images, view = transact(services.sessions, release_images)
     services.tickets.publish(view.pool, images)
     return _changed(services, view, images)
 
 
-def delete(services: Services, owner: str, job_id: int) -> None:
+def delete(services: Services, who: Principal, job_id: int) -> None:
     """Remove a job, and then its pictures. Raises NotFound, Conflict while an image runs.
 
     Where the storage is away the pictures stay: the job is gone by then, so that asking again would not help.
     """
-
-    def delete_job(session: Session) -> None:
-        queries.check_owner(session, job_id, owner)
-        transitions.delete(session, job_id)
-
-    transact(services.sessions, delete_job)
+    transact(services.sessions, lambda session: transitions.delete(session, who.scope, job_id))
     try:
         services.storage.delete(job_prefix(job_id))
     except StorageError as error:
@@ -228,7 +227,7 @@ def _again(session: Session, request: JobRequest, key: str) -> Submitted | None:
     submission = repeated(session, request.owner, key, request.digest)
     if submission is None:
         return None
-    return Submitted(JobBody.from_view(queries.job(session, submission.job.id, request.owner)), is_new=False)
+    return Submitted(JobBody.from_view(queries.job(session, Scope(request.owner), submission.job.id)), is_new=False)
 
 
 def prepared(services: Services, request: JobRequest) -> JobRequest:

@@ -1,6 +1,7 @@
 """The use cases of the gallery: find pictures, mark them, delete and restore them, fetch several as a zip.
 
-As in `api.use_cases.jobs` each function opens its own transactions, and anything of another owner is NotFound.
+As in `api.use_cases.jobs` each function opens its own transactions, and anything of another owner is NotFound, except
+for an admin who names it: what a filter finds is one's own.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from api.schemas.pictures import (
 )
 from api.services import Services
 from api.use_cases import images
+from shared.accounts.principal import Principal
+from shared.accounts.scope import Scope
 from shared.db.sessions import transact
 from shared.errors import Conflict, FieldError, Refused, Unavailable
 from shared.media.storage import key
@@ -38,52 +41,54 @@ MOST_OF_A_ZIP: Final = 1000
 _TAGGING: Final = frozenset({"tag", "untag"})
 
 
-def page(services: Services, owner: str, asked: PicturesQuery) -> PicturePageBody:
+def page(services: Services, who: Principal, asked: PicturesQuery) -> PicturePageBody:
     """Return a page of the owner's pictures."""
     with suppress(Unavailable):  # a database that takes no changes still has the others
         transact(services.sessions, reading.read)  # what has come since the chore's last run is found as well
 
     def found(session: Session) -> queries.PicturePage:
-        wanted = _filter(session, owner, asked)
-        return queries.page(session, owner, wanted, order=asked.order, cursor=asked.place, limit=asked.limit)
+        wanted = _filter(session, who.owner, asked)
+        return queries.page(session, who.own, wanted, order=asked.order, cursor=asked.place, limit=asked.limit)
 
     return PicturePageBody.from_page(transact(services.sessions, found))
 
 
-def facets(services: Services, owner: str) -> FacetsBody:
+def facets(services: Services, who: Principal) -> FacetsBody:
     """Return what the owner's pictures can be filtered by."""
-    return FacetsBody.from_facets(transact(services.sessions, lambda session: queries.facets(session, owner)))
+    return FacetsBody.from_facets(transact(services.sessions, lambda session: queries.facets(session, who.owner)))
 
 
-def count(services: Services, owner: str, asked: PictureFilter) -> int:
+def count(services: Services, who: Principal, asked: PictureFilter) -> int:
     """Return how many of the owner's pictures are as asked for, counted up to `queries.MOST_COUNTED`."""
-    return transact(services.sessions, lambda session: queries.count(session, owner, _filter(session, owner, asked)))
+    return transact(
+        services.sessions, lambda session: queries.count(session, who.own, _filter(session, who.owner, asked))
+    )
 
 
-def picture(services: Services, owner: str, wanted: PictureId) -> PictureBody:
+def picture(services: Services, who: Principal, wanted: PictureId) -> PictureBody:
     """Return one picture, a deleted one too. Raises NotFound."""
-    view = transact(services.sessions, lambda session: queries.picture(session, owner, wanted))
+    view = transact(services.sessions, lambda session: queries.picture(session, who.scope, wanted))
     return PictureBody.from_view(view)
 
 
-def several(services: Services, owner: str, ids: Sequence[PictureId]) -> list[PictureBody]:
+def several(services: Services, who: Principal, ids: Sequence[PictureId]) -> list[PictureBody]:
     """Return those of these pictures that are there, in the order given."""
-    views = transact(services.sessions, lambda session: queries.several(session, owner, ids))
+    views = transact(services.sessions, lambda session: queries.several(session, who.scope, ids))
     return [PictureBody.from_view(view) for view in views]
 
 
-def mark(services: Services, owner: str, wanted: PictureId, change: PictureChange) -> PictureBody:
+def mark(services: Services, who: Principal, wanted: PictureId, change: PictureChange) -> PictureBody:
     """Make a picture a favourite or none, and replace its tags. Raises NotFound, Refused."""
     marks = Marks(change.favourite, None if change.tags is None else changes.tags(change.tags))
 
     def mark_it(session: Session) -> PictureView:
-        changes.mark(session, owner, wanted, marks)
-        return queries.picture(session, owner, wanted)
+        changes.mark(session, who.scope, wanted, marks)
+        return queries.picture(session, who.scope, wanted)
 
     return PictureBody.from_view(transact(services.sessions, mark_it))
 
 
-def act(services: Services, owner: str, asked: PictureAction) -> ChangedBody:
+def act(services: Services, who: Principal, asked: PictureAction) -> ChangedBody:
     """Do to pictures what `asked` says. Raises Refused, Unavailable.
 
     It takes bounded time: `is_all` is false where more is left to be done.
@@ -92,7 +97,7 @@ def act(services: Services, owner: str, asked: PictureAction) -> ChangedBody:
         if asked.action != "restore" or asked.ids is not None or asked.filter is not None:
             problem = FieldError("undo", "is only for restoring a whole deletion", "restore, without ids and filter")
             raise Refused("That cannot be undone so.", (problem,))
-        return ChangedBody.from_changed(changes.restore(services.sessions, owner, asked.undo))
+        return ChangedBody.from_changed(changes.restore(services.sessions, who.scope, asked.undo))
     if (asked.tag != "") != (asked.action in _TAGGING):
         problem = FieldError("tag", "does not go with the action", "a tag with tag and untag, none with others")
         raise Refused("The tag and the action do not go together.", (problem,))
@@ -100,17 +105,18 @@ def act(services: Services, owner: str, asked: PictureAction) -> ChangedBody:
         problem = FieldError("filter", "finds no deleted pictures", "`ids`, or `undo` of a deletion")
         raise Refused("These cannot be restored so.", (problem,))
     tag = changes.tag(asked.tag) if asked.tag else ""
-    wanted = _wanted(services, owner, asked)
-    return ChangedBody.from_changed(changes.change(services.sessions, owner, asked.action, wanted, tag))
+    wanted = _wanted(services, who, asked)
+    return ChangedBody.from_changed(changes.change(services.sessions, _whose(who, wanted), asked.action, wanted, tag))
 
 
-def archive(services: Services, owner: str, asked: PictureChoice) -> Iterator[tuple[str, bytes]]:
+def archive(services: Services, who: Principal, asked: PictureChoice) -> Iterator[tuple[str, bytes]]:
     """Return the names and bytes of these pictures, or of all that are as asked for, each read when it is needed.
 
     Raises Refused for too many, Conflict for none; NotFound and StorageAway as `images.archive` does.
     """
-    wanted = _wanted(services, owner, asked)
-    page = transact(services.sessions, lambda session: queries.page(session, owner, wanted, limit=MOST_OF_A_ZIP))
+    wanted = _wanted(services, who, asked)
+    whose = _whose(who, wanted)
+    page = transact(services.sessions, lambda session: queries.page(session, whose, wanted, limit=MOST_OF_A_ZIP))
     if page.next:
         accepted = f"at most {MOST_OF_A_ZIP:,} pictures"
         raise Refused("Too many pictures for one file.", (FieldError("filter", "finds more", accepted),))
@@ -126,7 +132,7 @@ def archive(services: Services, owner: str, asked: PictureChoice) -> Iterator[tu
     return images.opened(services.storage, keys)
 
 
-def _wanted(services: Services, owner: str, asked: PictureChoice) -> Filter:
+def _wanted(services: Services, who: Principal, asked: PictureChoice) -> Filter:
     """Return what a body asks for: pictures by their ids, or those of a filter. Raises Refused."""
     if asked.ids is not None and asked.filter is None:
         return Filter(ids=tuple(map(picture_id, asked.ids)))
@@ -137,9 +143,14 @@ def _wanted(services: Services, owner: str, asked: PictureChoice) -> Filter:
 
     def read(session: Session) -> Filter:
         reading.read(session)
-        return _filter(session, owner, given)
+        return _filter(session, who.owner, given)
 
     return transact(services.sessions, read)
+
+
+def _whose(who: Principal, wanted: Filter) -> Scope:
+    """Return among whose pictures to look: of what is not named one by one, one's own alone."""
+    return who.own if wanted.ids is None else who.scope
 
 
 def _filter(session: Session, owner: str, asked: PictureFilter) -> Filter:

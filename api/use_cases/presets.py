@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from api.schemas.presets import PresetBody, PresetsBody
 from api.services import Services
+from shared.accounts.principal import Principal
 from shared.admission.parse import parse, refused
 from shared.db.sessions import transact
 from shared.jobs import presets
@@ -20,34 +21,34 @@ class Kept(NamedTuple):
     is_new: bool
 
 
-def every(services: Services, owner: str) -> PresetsBody:
+def every(services: Services, who: Principal) -> PresetsBody:
     """Return the owner's presets."""
-    found = transact(services.sessions, lambda session: presets.every(session, owner))
+    found = transact(services.sessions, lambda session: presets.every(session, who.owner))
     return PresetsBody(presets=[PresetBody.of(one) for one in found])
 
 
-def find(services: Services, owner: str, name: str) -> PresetBody:
+def find(services: Services, who: Principal, name: str) -> PresetBody:
     """Return one of the owner's presets. Raises NotFound."""
-    return PresetBody.of(transact(services.sessions, lambda session: presets.find(session, owner, name)))
+    return PresetBody.of(transact(services.sessions, lambda session: presets.find(session, who.owner, name)))
 
 
-def keep(services: Services, owner: str, name: str, given: object) -> Kept:
+def keep(services: Services, who: Principal, name: str, given: object) -> Kept:
     """Keep the parameters that were given, a JSON object as it came. Raises Refused that names every wrong field.
 
     Whether the farm has what they name is seen when they are submitted.
     """
-    request = parse(given, owner, services.settings.limits)
+    request = parse(given, who.owner, services.settings.limits)
     if request.problems:
         raise refused(request.problems)
     params, left_out = presets.storable(request.params)
 
     def kept(session: Session) -> Kept:
-        is_new = presets.keep(session, owner, name, params)
-        return Kept(PresetBody.of(presets.find(session, owner, name), left_out), is_new)
+        is_new = presets.keep(session, who.owner, name, params)
+        return Kept(PresetBody.of(presets.find(session, who.owner, name), left_out), is_new)
 
     return transact(services.sessions, kept)
 
 
-def drop(services: Services, owner: str, name: str) -> None:
+def drop(services: Services, who: Principal, name: str) -> None:
     """Delete one of the owner's presets. Raises NotFound."""
-    transact(services.sessions, lambda session: presets.drop(session, owner, name))
+    transact(services.sessions, lambda session: presets.drop(session, who.owner, name))

@@ -17,6 +17,7 @@ from api.schemas.sheets import SheetBody
 from api.services import Services
 from api.use_cases import jobs
 from api.use_cases.images import Stored
+from shared.accounts.principal import Principal
 from shared.db.sessions import transact
 from shared.db.states import FINAL
 from shared.db.tables import Job, Sheet
@@ -30,9 +31,9 @@ _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
-def picture(services: Services, owner: str, job_id: int) -> Stored:
+def picture(services: Services, who: Principal, job_id: int) -> Stored:
     """Return the contact sheet of a sweep that has ended. Raises NotFound that says why there is none, or none yet."""
-    job = jobs.job(services, owner, job_id)
+    job = jobs.job(services, who, job_id)
     end = latest(services, job)
     if end is None:
         raise NotFound(_missing(job))
@@ -49,9 +50,9 @@ def latest(services: Services, job: JobBody) -> int | None:
     return transact(services.sessions, end) if job.axes and job.is_final else None
 
 
-def table(services: Services, owner: str, job_id: int) -> SheetBody:
+def table(services: Services, who: Principal, job_id: int) -> SheetBody:
     """Return all images of a job with their titles and what they share. Raises NotFound."""
-    job = jobs.job(services, owner, job_id, Span(limit=MOST_IMAGES))
+    job = jobs.job(services, who, job_id, Span(limit=MOST_IMAGES))
     indexes = [] if job.params.upscale else [image.index for image in job.images]
     return SheetBody.from_job(job, dict(shared_values(job.spec, indexes)))
 

@@ -9,6 +9,7 @@ from api.schemas.problems import FieldProblem
 from api.schemas.sweeps import AxisPreviewBody, SweepPreviewBody
 from api.services import Services
 from api.use_cases.jobs import prepared
+from shared.accounts.principal import Principal
 from shared.admission.admit import admit
 from shared.admission.axes.request import KEY
 from shared.admission.parse import parse
@@ -21,10 +22,10 @@ from shared.queue.submit import Admission, cost
 _FIRST: Final = 12  # images whose titles are listed
 
 
-def preview(services: Services, owner: str, given: object) -> SweepPreviewBody:
+def preview(services: Services, who: Principal, given: object) -> SweepPreviewBody:
     """Return the job that `submit` would record of a sweep, and record nothing. Raises Unavailable, NotLooked."""
     try:
-        request = parse(given, owner, services.settings.limits)
+        request = parse(given, who.owner, services.settings.limits)
     except Refused as refused:
         return _refused((), 0, refused.fields)
     if request.sweep is None and request.is_well_formed:

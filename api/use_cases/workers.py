@@ -9,8 +9,8 @@ import structlog
 from sqlalchemy.orm import Session
 
 from api.schemas.workers import ChoresBody, WorkersBody
-from api.security.auth import LOCAL_OWNER
 from api.services import Services
+from shared.accounts.principal import LOCAL, Principal
 from shared.db import locks
 from shared.db.sessions import transact
 from shared.models.catalogue import names_by_hash
@@ -22,19 +22,19 @@ BY_HAND: Final = "by hand"
 Change = Callable[[Session], tuple[list[str], WorkersBody]]
 
 
-def drain(services: Services, owner: str, wanted: str, reason: str = "") -> WorkersBody:
+def drain(services: Services, who: Principal, wanted: str, reason: str = "") -> WorkersBody:
     """Have the workers that `wanted` means, a name or a pattern, take nothing new. Raises NotFound."""
 
     def drain_workers(session: Session) -> tuple[list[str], WorkersBody]:
         names = drains.matching(session, wanted)
-        by = BY_HAND if owner == LOCAL_OWNER else f"by {owner}"  # without keys there is no owner to name
+        by = BY_HAND if who == LOCAL else f"by {who.owner}"  # without keys there is no owner to name
         drains.drain(session, names, reason or by)
         return names, _body(session)
 
-    return _changed(services, owner, "workers drained", drain_workers)
+    return _changed(services, who, "workers drained", drain_workers)
 
 
-def resume(services: Services, owner: str, wanted: str) -> WorkersBody:
+def resume(services: Services, who: Principal, wanted: str) -> WorkersBody:
     """Let the workers that `wanted` means take images again. Raises NotFound."""
 
     def resume_workers(session: Session) -> tuple[list[str], WorkersBody]:
@@ -42,12 +42,12 @@ def resume(services: Services, owner: str, wanted: str) -> WorkersBody:
         drains.resume(session, names)
         return names, _body(session)
 
-    return _changed(services, owner, "workers resumed", resume_workers)
+    return _changed(services, who, "workers resumed", resume_workers)
 
 
-def _changed(services: Services, owner: str, event: str, change: Change) -> WorkersBody:
+def _changed(services: Services, who: Principal, event: str, change: Change) -> WorkersBody:
     names, seen = transact(services.sessions, change)
-    log.info(event, owner=owner, workers=names)
+    log.info(event, owner=who.owner, workers=names)
     return WorkersBody(workers=[worker for worker in seen.workers if worker.name in names])
 
 

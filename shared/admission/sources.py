@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session
 
+from shared.accounts.scope import Scope
 from shared.admission.accepted import PICTURE
 from shared.admission.parse import JobRequest
 from shared.errors import FieldError, Refused
@@ -46,9 +47,10 @@ def decoded(request: JobRequest, picture_reader: PictureReader) -> JobRequest:
 
 def missing(session: Session, request: JobRequest) -> Iterator[FieldError]:
     """Yield the pictures of a request that neither came with it nor are uploads of its owner."""
+    own = Scope(request.owner)
     known = {*request.pictures, *(problem.field for problem in request.problems)}
     for name, given in request.params.pictures.items():
-        if name not in known and not (_SHA256.fullmatch(given) and uploads.is_kept(session, request.owner, given)):
+        if name not in known and not (_SHA256.fullmatch(given) and uploads.is_kept(session, own, given)):
             yield FieldError(name, _unlike(given), PICTURE)
 
 

@@ -10,6 +10,7 @@ import structlog
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import Sessions, transact
 from shared.errors import StorageError, TooSlow
 from shared.media.storage import Storage, job_prefix
@@ -120,5 +121,5 @@ def _delete(session: Session, job_id: int, days: int) -> bool:
     session.execute(_LOCK, {"job_id": job_id})
     if not session.scalar(_IS_OLD, {"job_id": job_id, "days": days}):
         return False
-    transitions.delete(session, job_id)
+    transitions.delete(session, EVERYBODYS, job_id)
     return True

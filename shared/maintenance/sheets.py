@@ -12,6 +12,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import Sessions, transact
 from shared.db.states import ImageState
 from shared.db.tables import Job
@@ -81,7 +82,7 @@ def _sweep_of(session: Session, event: OutboxEvent) -> JobView | None:
     row = session.get(Job, event.job_id)
     if row is None or row.ended_at != event.at or SWEEP not in row.params:
         return None
-    job = queries.job(session, event.job_id, span=Span(limit=MOST_IMAGES))
+    job = queries.job(session, EVERYBODYS, event.job_id, Span(limit=MOST_IMAGES))
     return job if job.spec.axes and job.counts.get(ImageState.SUCCEEDED) else None
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from shared.accounts.scope import Scope
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import NOW, JobUpload, Upload
 from shared.errors import FieldError, Refused
@@ -43,9 +44,10 @@ def keep(sessions: Sessions, storage: Storage, owner: str, pictures: Mapping[str
             storage.put(upload_key(picture.sha256), picture.png)
 
 
-def is_kept(session: Session, owner: str, sha256: str) -> bool:
-    """True if `owner` has uploaded this picture."""
-    return session.get(Upload, (owner, sha256)) is not None
+def is_kept(session: Session, whose: Scope, sha256: str) -> bool:
+    """True if an owner in the scope has uploaded this picture."""
+    kept = select(Upload.sha256).where(Upload.sha256 == sha256, whose.covers(Upload.owner)).limit(1)
+    return session.scalar(kept) is not None
 
 
 def size(session: Session, owner: str, sha256: str) -> tuple[int, int] | None:

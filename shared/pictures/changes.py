@@ -17,6 +17,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import ColumnElement, and_, any_, func, not_, select, update
 from sqlalchemy.orm import Session
 
+from shared.accounts.scope import Scope
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import Picture
 from shared.errors import FieldError, NotFound, Refused
@@ -65,45 +66,45 @@ def tags(texts: Collection[str]) -> list[str]:
     return tidy
 
 
-def mark(session: Session, owner: str, wanted: PictureId, marks: Marks) -> None:
+def mark(session: Session, whose: Scope, wanted: PictureId, marks: Marks) -> None:
     """Make one picture a favourite or none, and replace its tags; None leaves either as it is. Raises NotFound."""
     given = {"favourite": marks.favourite, "tags": marks.tags}
     change: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    shown = and_(is_named(owner, wanted), Picture.deleted_at.is_(None))
+    shown = and_(is_named(whose, wanted), Picture.deleted_at.is_(None))
     changed = session.execute(update(Picture).where(shown).values(change or {"favourite": Picture.favourite}))
     if not changed.rowcount:  # type: ignore[attr-defined]  # of every UPDATE
         raise NotFound(f"There is no picture {wanted}.")
 
 
-def change(sessions: Sessions, owner: str, action: Action, wanted: Filter, tag: str = "") -> Changed:
-    """Do to all pictures that are as wanted what `action` says, except to those that come meanwhile.
+def change(sessions: Sessions, whose: Scope, action: Action, wanted: Filter, tag: str = "") -> Changed:
+    """Do to all pictures of a scope that are as wanted what `action` says, except to those that come meanwhile.
 
     `restore` takes what was deleted and is named by its ids; for a whole deletion see `restore`. Raises Unavailable.
     """
     now = transact(sessions, lambda session: session.execute(select(func.clock_timestamp())).scalar_one())
     if wanted.ids is None and (wanted.until is None or wanted.until > now):
         wanted = replace(wanted, until=now)
-    left, values = _change(owner, action, wanted, tag, now)
+    left, values = _change(whose, action, wanted, tag, now)
     done = _in_batches(sessions, left, values)
     return replace(done, deleted_at=now) if action == "delete" else done
 
 
-def restore(sessions: Sessions, owner: str, deleted_at: datetime) -> Changed:
+def restore(sessions: Sessions, whose: Scope, deleted_at: datetime) -> Changed:
     """Bring back what one deletion has deleted, as far as its files are kept. Raises Unavailable."""
-    deleted = and_(_is_restorable(owner), Picture.deleted_at == deleted_at)
+    deleted = and_(_is_restorable(whose), Picture.deleted_at == deleted_at)
     return _in_batches(sessions, deleted, {"deleted_at": None})
 
 
 def _change(
-    owner: str, action: Action, wanted: Filter, tag: str, now: datetime
+    whose: Scope, action: Action, wanted: Filter, tag: str, now: datetime
 ) -> tuple[ColumnElement[bool], dict[str, Any]]:
     """Return which pictures an action has still to change, and what it writes into them."""
-    shown = wanted.condition(owner)
+    shown = wanted.condition(whose)
     match action:
         case "delete":
             return shown, {"deleted_at": now}
         case "restore":
-            return and_(_is_restorable(owner), wanted.named()), {"deleted_at": None}
+            return and_(_is_restorable(whose), wanted.named()), {"deleted_at": None}
         case "favourite":
             return and_(shown, not_(Picture.favourite)), {"favourite": True}
         case "unfavourite":
@@ -116,9 +117,9 @@ def _change(
             return and_(shown, Picture.tags.contains([tag])), {"tags": func.array_remove(Picture.tags, tag)}
 
 
-def _is_restorable(owner: str) -> ColumnElement[bool]:
+def _is_restorable(whose: Scope) -> ColumnElement[bool]:
     return and_(
-        Picture.owner == owner,
+        whose.covers(Picture.owner),
         Picture.deleted_at > func.clock_timestamp() - KEPT,
         Picture.removed_at.is_(None),
     )

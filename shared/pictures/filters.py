@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from sqlalchemy import Boolean, ColumnElement, and_, false, literal_column, true, tuple_
 
+from shared.accounts.scope import Scope
 from shared.db.tables import Picture
 from shared.pictures import words
 
@@ -52,9 +53,9 @@ class Filter:
     tags: tuple[str, ...] = ()
     ids: tuple[PictureId, ...] | None = None  # none of these is wanted where it is empty
 
-    def condition(self, owner: str) -> ColumnElement[bool]:
-        """Return the condition on rows of `pictures` that `owner` wants to see."""
-        shown = (Picture.owner == owner, Picture.deleted_at.is_(None))
+    def condition(self, whose: Scope) -> ColumnElement[bool]:
+        """Return the condition on rows of `pictures` that somebody of this scope wants to see."""
+        shown = (whose.covers(Picture.owner), Picture.deleted_at.is_(None))
         return and_(*shown, *self._of_parameters(), *self._of_picture())
 
     def _of_parameters(self) -> Iterator[ColumnElement[bool]]:

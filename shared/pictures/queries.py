@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 from sqlalchemy import ColumnElement, Select, and_, func, select, text, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from shared.accounts.scope import Scope
 from shared.db.tables import Image, Job, Picture
 from shared.errors import NotFound
 from shared.jobs import stored
@@ -93,22 +94,22 @@ class Facets:
 
 def page(  # noqa: PLR0913 - a page is a filter, an order and a place
     session: Session,
-    owner: str,
+    whose: Scope,
     wanted: Filter,
     *,
     order: Order = "newest",
     cursor: Cursor | None = None,
     limit: int = 60,
 ) -> PicturePage:
-    """Return up to `limit` pictures of an owner that are as wanted, from behind `cursor`."""
-    rows = session.scalars(_page(owner, wanted, order, cursor).limit(limit + 1)).all()
+    """Return up to `limit` pictures of a scope that are as wanted, from behind `cursor`."""
+    rows = session.scalars(_page(whose, wanted, order, cursor).limit(limit + 1)).all()
     shown = rows[:limit]
     last = Cursor(shown[-1].ended_at, shown[-1].image_id) if len(rows) > limit else None
     return PicturePage(tuple(_views(session, shown)), last)
 
 
-def _page(owner: str, wanted: Filter, order: Order, cursor: Cursor | None) -> Select[Picture]:
-    query = select(Picture).where(wanted.condition(owner))
+def _page(whose: Scope, wanted: Filter, order: Order, cursor: Cursor | None) -> Select[Picture]:
+    query = select(Picture).where(wanted.condition(whose))
     place = tuple_(Picture.ended_at, Picture.image_id)
     if cursor:
         behind = tuple_(cursor.ended_at, cursor.image_id)
@@ -117,32 +118,32 @@ def _page(owner: str, wanted: Filter, order: Order, cursor: Cursor | None) -> Se
     return query.order_by(*(column.desc() if order == "newest" else column.asc() for column in columns))
 
 
-def picture(session: Session, owner: str, wanted: PictureId) -> PictureView:
-    """Return one picture of an owner, a deleted one too. Raises NotFound."""
-    row = session.scalar(select(Picture).where(is_named(owner, wanted)))
+def picture(session: Session, whose: Scope, wanted: PictureId) -> PictureView:
+    """Return one picture, a deleted one too. Raises NotFound."""
+    row = session.scalar(select(Picture).where(is_named(whose, wanted)))
     views = _views(session, [row]) if row else []
     if not views:
         raise NotFound(f"There is no picture {wanted}.")
     return views[0]
 
 
-def is_named(owner: str, wanted: PictureId) -> ColumnElement[bool]:
-    """The condition that a row is this picture, deleted or not."""
+def is_named(whose: Scope, wanted: PictureId) -> ColumnElement[bool]:
+    """The condition that a row is this picture, deleted or not, and in the scope."""
     # By the image, which is there once and has an index of its own.
     found = select(Image.id).where(Image.job_id == wanted.job, Image.index == wanted.index).scalar_subquery()
-    return and_(Picture.image_id == found, Picture.owner == owner)
+    return and_(Picture.image_id == found, whose.covers(Picture.owner))
 
 
-def several(session: Session, owner: str, ids: Collection[PictureId]) -> list[PictureView]:
-    """Return those of an owner's pictures that are there, in the order given."""
-    rows = session.scalars(select(Picture).where(Filter(ids=tuple(ids)).condition(owner))).all()
+def several(session: Session, whose: Scope, ids: Collection[PictureId]) -> list[PictureView]:
+    """Return those of these pictures that are there, in the order given."""
+    rows = session.scalars(select(Picture).where(Filter(ids=tuple(ids)).condition(whose))).all()
     views = {view.id: view for view in _views(session, rows)}
     return [views[one] for one in ids if one in views]
 
 
-def count(session: Session, owner: str, wanted: Filter) -> int:
-    """Return how many pictures of an owner are as wanted, counted up to `MOST_COUNTED`."""
-    some = select(Picture.image_id).where(wanted.condition(owner)).limit(MOST_COUNTED).subquery()
+def count(session: Session, whose: Scope, wanted: Filter) -> int:
+    """Return how many pictures of a scope are as wanted, counted up to `MOST_COUNTED`."""
+    some = select(Picture.image_id).where(wanted.condition(whose)).limit(MOST_COUNTED).subquery()
     return session.scalar(select(func.count()).select_from(some)) or 0
 
 

@@ -15,6 +15,7 @@ from typing import Final
 from sqlalchemy import RowMapping, TextClause
 from sqlalchemy.orm import Session
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db.states import ImageState
 from shared.queue import queries
 from shared.queue.history import Event, with_history
@@ -132,7 +133,7 @@ def move_due(session: Session) -> Due:
     return Due(
         cancelled=len(cancelled),
         queued=Counter(row["pool"] for row in queued),
-        jobs=queries.states(session, {row["job_id"] for row in [*cancelled, *queued]}),
+        jobs=queries.states(session, EVERYBODYS, {row["job_id"] for row in [*cancelled, *queued]}),
         is_all=all(len(part) < MOST for part in (cancelled, *parts)),
     )
 

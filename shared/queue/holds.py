@@ -5,15 +5,17 @@ from __future__ import annotations
 from sqlalchemy import TextClause
 from sqlalchemy.orm import Session
 
+from shared.accounts.scope import OWNED, Scope
 from shared.queue.conflicts import refusal
 from shared.queue.history import Event, with_history
 
 _HOLD = with_history(
-    """
+    f"""
     taken AS (
         SELECT id
         FROM images
         WHERE job_id = :job_id
+          AND {OWNED}
           AND state = 'queued'
         ORDER BY id
         FOR UPDATE
@@ -26,20 +28,20 @@ _HOLD = with_history(
         WHERE images.id = taken.id
         RETURNING images.id, job_id, attempt, worker
     )
-    """,
+    """,  # noqa: S608 - a constant
     "SELECT count(*) FROM moved",
 )
 
 
-def hold(session: Session, job_id: int, *, by: str) -> int:
+def hold(session: Session, whose: Scope, job_id: int, *, by: str) -> int:
     """Hold the queued images of a job until it is released; return how many.
 
     Running images go on, and held ones stay as they are. Raises NotFound, and Conflict if no image is queued.
     """
-    reason = held_by(by)
-    images: int = session.execute(_HOLD, {"job_id": job_id, "event": Event.HELD, "detail": reason}).scalar_one()
+    given = {"whose": whose.owner, "job_id": job_id, "event": Event.HELD, "detail": held_by(by)}
+    images: int = session.execute(_HOLD, given).scalar_one()
     if not images:
-        raise refusal(session, job_id, None, "held")
+        raise refusal(session, whose, job_id, None, "held")
     return images
 
 
@@ -66,27 +68,28 @@ def release_statement(held: str, answer: str) -> TextClause:
 
 
 _RELEASE = release_statement(
-    """
+    f"""
         SELECT id
         FROM images
         WHERE job_id = :job_id
+          AND {OWNED}
           AND state = 'held'
         ORDER BY id
         FOR UPDATE
-    """,
+    """,  # noqa: S608 - a constant
     "SELECT count(*) FROM moved",
 )
 
 
-def release(session: Session, job_id: int, *, by: str) -> int:
+def release(session: Session, whose: Scope, job_id: int, *, by: str) -> int:
     """Queue all held images of a job, for whatever reason they are held; return how many.
 
     Raises NotFound, and Conflict if no image is held.
     """
-    given = {"job_id": job_id, "event": Event.RELEASED, "detail": f"by {by}"}
+    given = {"whose": whose.owner, "job_id": job_id, "event": Event.RELEASED, "detail": f"by {by}"}
     images: int = session.execute(_RELEASE, given).scalar_one()
     if not images:
-        raise refusal(session, job_id, None, "released")
+        raise refusal(session, whose, job_id, None, "released")
     return images
 
 

@@ -11,13 +11,14 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, and_, exists, func, not_, or_, select, text
 from sqlalchemy.orm import Session
 
+from shared.accounts.scope import Scope
 from shared.db.states import UNKNOWN, ImageState, JobState, WorkerState
 from shared.db.tables import Drain, Image, Job, Picture, Worker
-from shared.errors import NotFound
 from shared.jobs import stored
 from shared.models.model_set import hashes_in
 from shared.params.job_spec import Axis, JobSpec
 from shared.params.render import RenderParams
+from shared.queue.conflicts import no_job
 from shared.queue.workers import ResidentModel, resident_models
 
 SHOWN: Final = 8  # images of each job on a page of jobs
@@ -143,26 +144,28 @@ class WorkerView:
     trouble: str | None = None  # what is wrong with it or its card, for people
 
 
-def job(session: Session, job_id: int, owner: str | None = None, span: Span = Span()) -> JobView:
-    """Return a job with some of its images. Raises NotFound, also for a job of another owner; None: of any owner."""
-    row = session.get(Job, job_id)
-    seen = _views(session, [row], span) if row and owner in {None, row.owner} else []
+def job(session: Session, whose: Scope, job_id: int, span: Span = Span()) -> JobView:
+    """Return a job with some of its images. Raises NotFound, as for every job that is not in the scope."""
+    row = session.scalar(select(Job).where(Job.id == job_id, whose.covers(Job.owner)))
+    seen = _views(session, [row], span) if row else []
     if not seen:
-        raise NotFound(f"There is no job {job_id}.")
+        raise no_job(job_id)
     return seen[0]
 
 
-def check_owner(session: Session, job_id: int, owner: str) -> None:
-    """Raise NotFound unless the job is `owner`'s: jobs of others do not exist for an owner."""
-    if session.scalar(select(Job.id).where(Job.id == job_id, Job.owner == owner)) is None:
-        raise NotFound(f"There is no job {job_id}.")
-
-
-def finished(session: Session, job_id: int, owner: str, index: int | None = None) -> Finished:
-    """Return the finished images of a job, or its image `index` if it is. Raises NotFound, also for another owner's."""
-    found = session.scalar(select(Job.params).where(Job.id == job_id, Job.owner == owner))
+def owner(session: Session, whose: Scope, job_id: int) -> str:
+    """Return whose job it is. Raises NotFound."""
+    found = session.scalar(select(Job.owner).where(Job.id == job_id, whose.covers(Job.owner)))
     if found is None:
-        raise NotFound(f"There is no job {job_id}.")
+        raise no_job(job_id)
+    return found
+
+
+def finished(session: Session, whose: Scope, job_id: int, index: int | None = None) -> Finished:
+    """Return the finished images of a job, or its image `index` if it is. Raises NotFound."""
+    found = session.scalar(select(Job.params).where(Job.id == job_id, whose.covers(Job.owner)))
+    if found is None:
+        raise no_job(job_id)
     query = select(Image.index, Image.attempt, Image.changes).order_by(Image.index)
     deleted = exists().where(Picture.image_id == Image.id, Picture.deleted_at.is_not(None))
     query = query.where(Image.job_id == job_id, Image.state == ImageState.SUCCEEDED, not_(deleted))
@@ -171,20 +174,20 @@ def finished(session: Session, job_id: int, owner: str, index: int | None = None
     return Finished({at: attempt for at, attempt, _ in rows}, spec, unknown)
 
 
-def state(session: Session, job_id: int, owner: str) -> ImageState:
+def state(session: Session, whose: Scope, job_id: int) -> ImageState:
     """Return the displayed state of a job without reading its images. Raises NotFound."""
-    check_owner(session, job_id, owner)
-    found = states(session, [job_id]).get(job_id)
-    if found is None:  # deleted in between
-        raise NotFound(f"There is no job {job_id}.")
+    found = states(session, whose, [job_id]).get(job_id)
+    if found is None:
+        raise no_job(job_id)
     return found
 
 
-def states(session: Session, job_ids: Collection[int]) -> dict[int, ImageState]:
+def states(session: Session, whose: Scope, job_ids: Collection[int]) -> dict[int, ImageState]:
     """Return the displayed state of each of these jobs that exists, without reading their images."""
     if not job_ids:
         return {}
-    shown = select(Job.id, Job.state, _has(ImageState.RUNNING), _has(ImageState.QUEUED)).where(Job.id.in_(job_ids))
+    shown = select(Job.id, Job.state, _has(ImageState.RUNNING), _has(ImageState.QUEUED))
+    shown = shown.where(Job.id.in_(job_ids), whose.covers(Job.owner))
     return {
         job_id: _displayed(JobState(found), {ImageState.RUNNING: is_running, ImageState.QUEUED: is_queued})
         for job_id, found, is_running, is_queued in session.execute(shown)
@@ -193,15 +196,13 @@ def states(session: Session, job_ids: Collection[int]) -> dict[int, ImageState]:
 
 def jobs(
     session: Session,
-    owner: str | None = None,
+    whose: Scope,
     states: Collection[ImageState] = (),
     cursor: int | None = None,
     limit: int = 50,
 ) -> Page:
     """Return up to `limit` jobs in any of `states` (none given: in all) from before `cursor`."""
-    query = select(Job).order_by(Job.id.desc()).limit(limit + 1)
-    if owner is not None:
-        query = query.where(Job.owner == owner)
+    query = select(Job).where(whose.covers(Job.owner)).order_by(Job.id.desc()).limit(limit + 1)
     if cursor is not None:
         query = query.where(Job.id < cursor)
     if states:

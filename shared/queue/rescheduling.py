@@ -14,6 +14,7 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from shared.accounts.scope import OWNED, Scope
 from shared.errors import Conflict
 from shared.params.scheduling import utc_words
 from shared.queue import holds
@@ -48,11 +49,12 @@ class Change:
 
 # Images by id and then the job, as everywhere. A claim that comes first has its image running here, one that comes
 # later finds it in its new lane: it looks again at the row that it waited for, and skips one that is locked.
-_IMAGES: Final = text("""
+_IMAGES: Final = text(f"""
     WITH taken AS (
         SELECT id
         FROM images
         WHERE job_id = :job_id
+          AND {OWNED}
           AND state <> 'succeeded'
         ORDER BY id
         FOR UPDATE
@@ -68,8 +70,8 @@ _IMAGES: Final = text("""
         RETURNING state
     )
     SELECT count(*) FROM moved WHERE state IN ('held', 'queued')
-""")
-_JOB: Final = text("""
+""")  # noqa: S608 - a constant
+_JOB: Final = text(f"""
     WITH changed AS (
         UPDATE jobs
         SET pool = coalesce(CAST(:pool AS text), pool),
@@ -77,19 +79,21 @@ _JOB: Final = text("""
             urgent = coalesce(CAST(:urgent AS boolean), urgent),
             expires_at = CASE WHEN :sets_deadline THEN CAST(:expires_at AS timestamptz) ELSE expires_at END
         WHERE id = :job_id
+          AND {OWNED}
         RETURNING id
     )
     INSERT INTO history (event, job_id, detail)
     SELECT :event, id, CAST(:words AS text) FROM changed WHERE CAST(:words AS text) <> ''
-""")
+""")  # noqa: S608 - a constant
 
 
-def change(session: Session, job_id: int, wanted: Change, *, by: str) -> int:
+def change(session: Session, whose: Scope, job_id: int, wanted: Change, *, by: str) -> int:
     """Reschedule a job; return how many of its images wait, and so start as it says now.
 
     Tickets go out after the commit, for each image that is queued. Raises NotFound, and Conflict if no image waits.
     """
     given = {
+        "whose": whose.owner,
         "job_id": job_id,
         "pool": wanted.pool,
         "priority": wanted.priority,
@@ -99,9 +103,9 @@ def change(session: Session, job_id: int, wanted: Change, *, by: str) -> int:
     }
     images: int = session.execute(_IMAGES, given).scalar_one()
     if not images:
-        raise refusal(session, job_id, None, "changed")
+        raise refusal(session, whose, job_id, None, "changed")
     if wanted.hold is not None:
         with suppress(Conflict):  # it is so already
-            (holds.hold if wanted.hold else holds.release)(session, job_id, by=by)
+            (holds.hold if wanted.hold else holds.release)(session, whose, job_id, by=by)
     session.execute(_JOB, given | {"event": Event.CHANGED, "words": wanted.words})
     return images

@@ -2,7 +2,8 @@
 
 The others are in `submit`, `holds`, `claim`, `deadlines` and `reaper`. Nothing else writes a state.
 
-Every function takes a Session and never commits: run it with `shared.db.sessions.transact`.
+Every function takes a Session and never commits: run it with `shared.db.sessions.transact`. Those that people ask for
+take the scope of who asks, and in the statement itself: what is somebody else's is not found.
 
 Lock order, which keeps the farm free of deadlocks: workers by id (`claim`, `reaper`, `drains` and the heartbeat lock
 them), then model files by path (`mark_dead`, which counts a crash against them), then images by id, then jobs by id,
@@ -19,6 +20,7 @@ from sqlalchemy import delete as delete_rows
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from shared.accounts.scope import OWNED, Scope
 from shared.db.states import ImageState, JobState
 from shared.db.tables import Job
 from shared.errors import Conflict
@@ -163,11 +165,12 @@ def _ended_before(session: Session, claim: Claim, state: ImageState) -> Ended:
 
 
 _CANCEL = with_history(
-    """
+    f"""
     taken AS (
         SELECT id, state AS was
         FROM images
         WHERE job_id = :job_id
+          AND {OWNED}
           AND (index = :index OR CAST(:index AS bigint) IS NULL)
           AND state = ANY(CAST(:states AS text[]))
         ORDER BY id
@@ -185,31 +188,34 @@ _CANCEL = with_history(
         WHERE images.id = taken.id
         RETURNING images.id, job_id, attempt, worker, was
     )
-    """,
+    """,  # noqa: S608 - a constant
     "SELECT id, attempt, was FROM moved ORDER BY id",
 )
 
 
-def cancel(session: Session, job_id: int, index: int | None = None, *, only_waiting: bool = False) -> Cancelled:
+def cancel(
+    session: Session, whose: Scope, job_id: int, index: int | None = None, *, only_waiting: bool = False
+) -> Cancelled:
     """End the images of a job, or its image `index`, that have not ended, or of these only those that wait.
 
     Raises NotFound, and Conflict if there are none.
     """
     states = [ImageState.HELD, ImageState.QUEUED, *([] if only_waiting else [ImageState.RUNNING])]
-    given = {"job_id": job_id, "index": index, "states": states, "event": Event.CANCELLED, "detail": None}
-    rows = session.execute(_CANCEL, given).all()
+    named = {"whose": whose.owner, "job_id": job_id, "index": index}
+    rows = session.execute(_CANCEL, named | {"states": states, "event": Event.CANCELLED, "detail": None}).all()
     if not rows:
-        raise refusal(session, job_id, index, "cancelled")
+        raise refusal(session, whose, job_id, index, "cancelled")
     take_down(session, [job_id] * len(rows), ImageState.CANCELLED)
     return Cancelled(len(rows), {row.id: row.attempt for row in rows if row.was == ImageState.RUNNING})
 
 
 _RETRY = with_history(
-    """
+    f"""
     taken AS (
         SELECT id, state AS was
         FROM images
         WHERE job_id = :job_id
+          AND {OWNED}
           AND (index = :index OR CAST(:index AS bigint) IS NULL)
           AND state IN ('failed', 'cancelled')
         ORDER BY id
@@ -229,7 +235,7 @@ _RETRY = with_history(
         WHERE images.id = taken.id
         RETURNING images.id, job_id, attempt, worker, was
     )
-    """,
+    """,  # noqa: S608 - a constant
     "SELECT count(*) AS images, count(*) FILTER (WHERE was = 'failed') AS failed FROM moved",
 )
 
@@ -246,35 +252,36 @@ _REOPEN = text("""
 """)
 
 
-def retry(session: Session, job_id: int, index: int | None = None) -> int:
+def retry(session: Session, whose: Scope, job_id: int, index: int | None = None) -> int:
     """Queue failed and cancelled images of a job, or its image `index`, again with their seeds; return how many.
 
     Crashes and deadlines that have passed are cleared, attempts go on rising. Raises NotFound, and Conflict if no image
     has failed or was cancelled.
     """
-    images, failed = session.execute(
-        _RETRY, {"job_id": job_id, "index": index, "event": Event.RETRIED, "detail": None}
-    ).one()
+    named = {"whose": whose.owner, "job_id": job_id, "index": index}
+    images, failed = session.execute(_RETRY, named | {"event": Event.RETRIED, "detail": None}).one()
     if not images:
-        raise refusal(session, job_id, index, "retried")
+        raise refusal(session, whose, job_id, index, "retried")
     session.execute(_REOPEN, {"job_id": job_id, "images": images, "failed": failed})
     return int(images)
 
 
-_ALL = text("SELECT state FROM images WHERE job_id = :job_id ORDER BY id FOR UPDATE")
-_NOTE_DELETED = text("""
-    INSERT INTO history (event, job_id, detail) SELECT :event, id, owner FROM jobs WHERE id = :job_id
-""")
+_ALL = text(f"SELECT state FROM images WHERE job_id = :job_id AND {OWNED} ORDER BY id FOR UPDATE")  # noqa: S608
+_NOTE_DELETED = text(f"""
+    INSERT INTO history (event, job_id, detail) SELECT :event, id, owner FROM jobs WHERE id = :job_id AND {OWNED}
+""")  # noqa: S608 - a constant
 
 
-def delete(session: Session, job_id: int) -> None:
+def delete(session: Session, whose: Scope, job_id: int) -> None:
     """Remove a job and its images. Raises NotFound, and Conflict while an image runs: cancel it first."""
-    states = session.execute(_ALL, {"job_id": job_id}).scalars().all()
+    named = {"whose": whose.owner, "job_id": job_id}
+    states = session.execute(_ALL, named).scalars().all()
     if ImageState.RUNNING in states:
         running = counted(states.count(ImageState.RUNNING), "running image")
         raise Conflict(f"Job {job_id} has {running}: cancel it before you delete it.")
-    session.execute(_NOTE_DELETED, {"job_id": job_id, "event": Event.DELETED})
-    if not session.execute(delete_rows(Job).where(Job.id == job_id).returning(Job.id)).scalars().all():
+    session.execute(_NOTE_DELETED, named | {"event": Event.DELETED})
+    deletes = delete_rows(Job).where(Job.id == job_id, whose.covers(Job.owner)).returning(Job.id)
+    if not session.execute(deletes).scalars().all():
         raise no_job(job_id)
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import case, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import Sessions, transact
 from shared.db.states import ImageState
 from shared.db.tables import Job, WebhookDelivery, WebhookEndpoint
@@ -325,7 +326,7 @@ def _record(session: Session, event: OutboxEvent, base: str) -> None:
 
 def _view_of(session: Session, event: OutboxEvent) -> JobView | None:
     try:
-        return queries.job(session, event.job_id, span=_READ)
+        return queries.job(session, EVERYBODYS, event.job_id, _READ)
     except NotFound:
         return None
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db.states import WorkerState
 from shared.errors import Conflict, NotFound
 from shared.queue import claim as claims
@@ -196,9 +197,9 @@ class OfJob(Act):
 
     def run(self, session: Session) -> int | transitions.Cancelled:
         if self.move in {"hold", "release"}:
-            images: int = getattr(holds, self.move)(session, self.job, by="ann")
+            images: int = getattr(holds, self.move)(session, EVERYBODYS, self.job, by="ann")
             return images
-        answer: int | transitions.Cancelled = getattr(transitions, self.move)(session, self.job, self.index)
+        answer: int | transitions.Cancelled = getattr(transitions, self.move)(session, EVERYBODYS, self.job, self.index)
         return answer
 
     def play(self, model: Model, seen: Seen) -> int | transitions.Cancelled | Refusal:
@@ -238,7 +239,7 @@ class Delete(Act):
     is_bulk = True
 
     def run(self, session: Session) -> None:
-        transitions.delete(session, self.job)
+        transitions.delete(session, EVERYBODYS, self.job)
 
     def play(self, model: Model, seen: Seen) -> Refusal | None:
         whole = model.of_job(self.job)

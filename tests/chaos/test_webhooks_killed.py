@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import func, select
 from standardwebhooks.webhooks import Webhook
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db.tables import Job, WebhookDelivery
 from shared.queue import transitions
 from shared.webhooks import endpoints
@@ -39,7 +40,7 @@ def test_every_end_is_told_at_least_once_and_signed(environ, sessions, job_facto
                 stack.enter_context(listening(receiver, port))
             process = stack.enter_context(started(inside, module="worker.maintenance.process"))
             for _ in range(JOBS // KILLS):
-                farm.run(transitions.cancel, job_factory(owner="ann").id)
+                farm.run(transitions.cancel, EVERYBODYS, job_factory(owner="ann").id)
                 time.sleep(dice.uniform(0, 0.1))
             kill(process.pid)
     with listening(receiver, port), started(inside, module="worker.maintenance.process"):

@@ -73,7 +73,7 @@ def sessions(home):
 @pytest.fixture
 def admit(sessions, monkeypatch):
     monkeypatch.setattr(
-        uploads, "is_kept", lambda _session, owner, sha256: owner == "ann" and sha256 in {PICTURE, OTHER}
+        uploads, "is_kept", lambda _session, whose, sha256: whose.owner == "ann" and sha256 in {PICTURE, OTHER}
     )
     return lambda given, owner="ann": transact(
         sessions, lambda session: admitted(session, {"checkpoint": "sea"} | given, owner)

@@ -11,6 +11,7 @@ from redis import Redis
 from api.app import create_app
 from api.http import sse
 from api.services import EXTENSION
+from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import transact
 from shared.messaging.events import Events, ImageChanged, JobChanged, Progress
 from shared.queue import queries, transitions
@@ -56,7 +57,7 @@ def parsed(chunks):
 
 
 def end(sessions, job):
-    transact(sessions, lambda session: transitions.cancel(session, job.id))
+    transact(sessions, lambda session: transitions.cancel(session, EVERYBODYS, job.id))
 
 
 def test_stream_begins_with_the_jobs_state(follow, job):
@@ -204,7 +205,7 @@ def test_stream_of_a_deleted_job_ends(follow, sessions, job, monkeypatch):
     monkeypatch.setattr(sse, "LOOK_SECONDS", 0.1)
     stream = follow()
     next(stream)
-    transact(sessions, lambda session: transitions.delete(session, job.id))
+    transact(sessions, lambda session: transitions.delete(session, EVERYBODYS, job.id))
     assert list(stream) == []
 
 

@@ -11,7 +11,9 @@ from redis.connection import AbstractConnection
 from sqlalchemy import update
 from werkzeug.test import TestResponse
 
+from api.security import auth
 from api.services import Services
+from shared.accounts.principal import Principal, Role
 from shared.admission.parse import parse
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import Job, ModelFile
@@ -281,7 +283,10 @@ def test_delete_of_a_running_job_is_a_conflict(client, sessions):
     assert "cancel" in answer.get_json()["detail"]
 
 
-def test_jobs_of_others_do_not_exist_here(client, job_factory: JobFactory, services: Services, sessions: Sessions):
+def test_jobs_of_others_do_not_exist_for_a_user(
+    client, job_factory: JobFactory, services: Services, sessions: Sessions, monkeypatch
+):
+    monkeypatch.setattr(auth, "LOCAL", Principal("local", Role.USER))
     other = job_factory(owner="ann")
     assert client.get(f"/api/v1/jobs/{other.id}").status_code == 404
     for method, path in (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from shared.accounts.scope import EVERYBODYS
 from shared.admission import prompts
 from shared.db.sessions import transact
 from shared.queue import transitions
@@ -86,7 +87,7 @@ def test_an_owner_has_so_many_open_jobs_and_no_more(client, sessions):
         in page(send(client, "/jobs", prompt="sea", steps="4", cfg_scale="2")).text
     )
 
-    transact(sessions, lambda session: transitions.cancel(session, first["id"]))
+    transact(sessions, lambda session: transitions.cancel(session, EVERYBODYS, first["id"]))
     third = client.post("/api/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"})
     assert third.status_code == 202
     again = client.post("/api/v1/jobs", json=JOB, headers={"Idempotency-Key": "k"})
@@ -95,7 +96,7 @@ def test_an_owner_has_so_many_open_jobs_and_no_more(client, sessions):
     retried = client.post(f"/api/v1/jobs/{first['id']}/retry")
     assert retried.status_code == 409
     assert "you have 2 jobs that have not ended" in retried.get_json()["detail"]
-    transact(sessions, lambda session: transitions.cancel(session, second["id"]))
+    transact(sessions, lambda session: transitions.cancel(session, EVERYBODYS, second["id"]))
     assert client.post(f"/api/v1/jobs/{first['id']}/retry").status_code == 200
 
 

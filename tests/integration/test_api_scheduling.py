@@ -9,7 +9,9 @@ from redis import Redis
 from sqlalchemy import update
 
 from api.app import create_app
+from api.security import auth
 from api.services import EXTENSION
+from shared.accounts.principal import Principal, Role
 from shared.db.sessions import transact
 from shared.db.tables import Image, Job
 from shared.errors import SettingsError
@@ -264,7 +266,10 @@ def test_hold_and_release_move_a_job_and_bring_its_tickets(client, submit, servi
     assert released["job"]["images"][0]["reason"] is None
 
 
-def test_hold_and_release_answer_409_in_another_state_and_404_for_nobody_s_job(client, submit, job_factory):
+def test_hold_and_release_answer_409_in_another_state_and_404_for_nobody_s_job(
+    client, submit, job_factory, monkeypatch
+):
+    monkeypatch.setattr(auth, "LOCAL", Principal("local", Role.USER))
     job = submit()
     theirs = job_factory(owner="eve")
 

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy import update
 
 from cli import jobs as commands
+from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import transact
 from shared.db.tables import ModelFile
 from shared.models.catalogue import GONE
@@ -87,7 +88,7 @@ def test_job_in_company(client, submitted, sessions):
     told = client.get(second["links"]["self"]).get_json()
     assert told["waiting"]["code"] == "slot"
     assert worker.name in told["waiting"]["text"]
-    transact(sessions, lambda session: transitions.cancel(session, first["id"]))
+    transact(sessions, lambda session: transitions.cancel(session, EVERYBODYS, first["id"]))
 
 
 def test_page_says_why_it_waits(client):

@@ -11,6 +11,7 @@ from flask import Flask
 from PIL import Image
 from sqlalchemy import select, text
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db.tables import Outbox, Sheet
 from shared.errors import StorageAway
 from shared.maintenance import outbox, sheets
@@ -134,13 +135,13 @@ def test_a_sweep_that_has_ended_gets_a_sheet_with_a_picture_for_each_cell(farm, 
 def test_a_sheet_has_all_cells_of_a_large_sweep(farm, sessions, storage):
     cells = 101  # more than the images that come with a job
     job = farm.run(submit, sweep("local", PARAMS, {"steps": [*range(1, cells + 1)]})).job
-    farm.run(transitions.cancel, job.id, 0)
-    farm.run(transitions.cancel, job.id, 1)
+    farm.run(transitions.cancel, EVERYBODYS, job.id, 0)
+    farm.run(transitions.cancel, EVERYBODYS, job.id, 1)
     worker = farm.worker()
     claim = worker.claim()
     storage.put(key(claim.job_id, claim.index, claim.attempt, "picture"), png(claim.index))
     farm.finish(claim)
-    farm.run(transitions.cancel, job.id)
+    farm.run(transitions.cancel, EVERYBODYS, job.id)
     [event] = events(farm)
     make(event, sessions, storage)
     assert colour(claim.index) in colours(shown(storage.get(sheet_key(job.id, event.id))))
@@ -168,7 +169,7 @@ def test_a_process_that_was_killed_between_storing_and_recording_is_followed_by_
 def test_what_is_rendered_again_mends_the_sheet_and_the_older_one_goes(farm, job, sessions, storage):
     render(farm, storage, fails=[2])
     make(events(farm)[0], sessions, storage)
-    farm.run(transitions.retry, job.id, 2)
+    farm.run(transitions.retry, EVERYBODYS, job.id, 2)
     render(farm, storage)
     first, second = events(farm)
     make(first, sessions, storage)
@@ -183,9 +184,9 @@ def test_what_is_rendered_again_mends_the_sheet_and_the_older_one_goes(farm, job
 def test_what_has_no_use_for_a_sheet_gets_none(farm, sessions, storage):
     plain = farm.run(submit, admission("local", PARAMS)).job
     cancelled, deleted = (farm.run(submit, sweep("local", PARAMS, AXES)).job for _ in range(2))
-    farm.run(transitions.cancel, cancelled.id)
+    farm.run(transitions.cancel, EVERYBODYS, cancelled.id)
     render(farm, storage)
-    farm.run(transitions.delete, deleted.id)
+    farm.run(transitions.delete, EVERYBODYS, deleted.id)
     for event in events(farm):
         make(event, sessions, storage)
     assert len(events(farm)) == 3
@@ -223,7 +224,7 @@ def test_sheets_that_were_replaced_or_belong_to_deleted_jobs_are_collected_and_n
         storage.put(sheet_key(job.id, end), b"sheet")
     assert collect_sheets(sessions, storage) == 1
     assert sorted(sheet.end for sheet in storage.sheets_of(job.id)) == [event.id, newer], "one may be recorded next"
-    farm.run(transitions.delete, job.id)
+    farm.run(transitions.delete, EVERYBODYS, job.id)
     assert row(farm, job) is None
     assert job.id in collect_jobs(sessions, storage)
     assert storage.sheets_of(job.id) == []
@@ -245,7 +246,7 @@ class TestOverHttp:
         again = client.get(address, headers={"If-None-Match": answer.headers["ETag"]})
         assert (again.status_code, again.data) == (304, b"")
         farm.run(lambda session: session.execute(text("UPDATE images SET state = 'failed' WHERE index = 1")))
-        farm.run(transitions.retry, job.id)
+        farm.run(transitions.retry, EVERYBODYS, job.id)
         assert client.get(address).status_code == 404, "it is about to be another"
 
     def test_a_job_without_axes_says_that_it_has_none(self, farm, client):

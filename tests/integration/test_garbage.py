@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select, update
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import transact
 from shared.db.tables import Image
 from shared.maintenance.garbage import collect_attempts, collect_jobs
@@ -41,7 +42,7 @@ def left(storage):
 def test_a_picture_that_came_after_its_job_was_deleted_is_swept_and_no_other(storage, sessions, job_factory):
     gone, here = job_factory(), job_factory()
     foreign = f"{job_prefix(900_000)}/900000-0000-1.png"  # of no job that this database remembers
-    transact(sessions, lambda session: transitions.delete(session, gone.id))
+    transact(sessions, lambda session: transitions.delete(session, EVERYBODYS, gone.id))
     put(storage, picture(gone), picture(here), foreign)
     assert collect_jobs(sessions, storage) == [gone.id]
     assert left(storage) == [picture(here), foreign]
@@ -86,7 +87,7 @@ def test_what_an_image_left_that_ended_without_a_picture_is_swept(storage, sessi
     if end == "failed":
         farm.run(transitions.fail, claim, "no reason")
     else:
-        farm.run(transitions.cancel, job.id)
+        farm.run(transitions.cancel, EVERYBODYS, job.id)
     assert farm.images(job.id)[0].state == end
     assert collect_attempts(sessions, storage) == 1
     assert left(storage) == []

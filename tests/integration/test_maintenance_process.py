@@ -15,6 +15,7 @@ from sqlalchemy import func, select, text, update
 
 from cli.embedded.servers import Servers
 from shared import embedded_addresses
+from shared.accounts.scope import EVERYBODYS
 from shared.db import migrate
 from shared.db.farm import farm_id
 from shared.db.sessions import transact
@@ -54,7 +55,7 @@ def old_job(sessions, job_factory, storage):
         job = job_factory()
         storage.put(picture(job), b"picture")
         aged = update(Job).where(Job.id == job.id).values(ended_at=func.now() - timedelta(days=11))
-        transact(sessions, lambda session: (transitions.cancel(session, job.id), session.execute(aged)))
+        transact(sessions, lambda session: (transitions.cancel(session, EVERYBODYS, job.id), session.execute(aged)))
         return job
 
     return make

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import func, select, text, update
 
 from cli import farm_checks
+from shared.accounts.scope import EVERYBODYS
 from shared.db import locks
 from shared.db.sessions import transact
 from shared.db.tables import ChoreDone, Image, Job, Worker
@@ -253,7 +254,7 @@ def test_queues_of_workers_that_are_gone_are_forgotten_and_no_others(context, fa
 def test_jobs_and_history_are_kept_as_long_as_the_settings_say(settings, sessions, job_factory):
     job = job_factory()
     aged = update(Job).values(ended_at=func.now() - timedelta(days=3))
-    transact(sessions, lambda session: (transitions.cancel(session, job.id), session.execute(aged)))
+    transact(sessions, lambda session: (transitions.cancel(session, EVERYBODYS, job.id), session.execute(aged)))
     for days, jobs in ((0, 1), (4, 1), (2, 0)):
         with process.open_context(settings.model_copy(update={"keep_days": days})) as context:
             ours = scheduled("jobs", context)
@@ -271,7 +272,7 @@ def test_jobs_and_history_are_kept_as_long_as_the_settings_say(settings, session
 
 def test_sweeps_are_chores(context, sessions, job_factory):
     gone, here = job_factory(), job_factory()
-    transact(sessions, lambda session: transitions.delete(session, gone.id))
+    transact(sessions, lambda session: transitions.delete(session, EVERYBODYS, gone.id))
     transact(sessions, lambda session: session.execute(update(Image).values(attempt=2)))
     late, lost = key(gone.id, 0, 1, "picture"), key(here.id, 0, 1, "picture")
     upload = f"uploads/ab/{'ab' * 32}.png"

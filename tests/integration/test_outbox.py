@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import func, select, text, update
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import transact
 from shared.db.tables import Image, Job, Outbox
 from shared.errors import StorageAway, Unavailable
@@ -36,7 +37,7 @@ def ended(farm, job_factory):
 
     def make(**options):
         job = job_factory(**options)
-        farm.run(transitions.cancel, job.id)
+        farm.run(transitions.cancel, EVERYBODYS, job.id)
         return job.id
 
     return make
@@ -63,7 +64,7 @@ def fail(farm, job):
 
 
 def cancel(farm, job):
-    farm.run(transitions.cancel, job.id)
+    farm.run(transitions.cancel, EVERYBODYS, job.id)
 
 
 def miss_the_deadline(farm, job):
@@ -92,11 +93,11 @@ def test_a_job_of_many_images_ends_once_and_once_more_after_a_retry(farm, job_fa
     job = job_factory(count=3)
     worker = farm.worker()
     farm.finish(worker.claim())
-    farm.run(transitions.cancel, job.id, 1)
+    farm.run(transitions.cancel, EVERYBODYS, job.id, 1)
     assert events(farm) == []
     farm.finish(worker.claim())
     [first] = events(farm)
-    farm.run(transitions.retry, job.id)
+    farm.run(transitions.retry, EVERYBODYS, job.id)
     assert len(events(farm)) == 1
     farm.finish(worker.claim())
     assert [event.id for event in events(farm)] == [first.id, first.id + 1]
@@ -106,7 +107,7 @@ def test_an_end_that_is_not_committed_is_no_event(sessions, farm, job_factory):
     job = job_factory()
 
     def cancel_and_think_better_of_it(session):
-        transitions.cancel(session, job.id)
+        transitions.cancel(session, EVERYBODYS, job.id)
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
@@ -125,7 +126,7 @@ def test_each_event_is_delivered_to_all_and_then_no_more(sessions, ended):
 
 def test_an_event_of_a_job_that_was_deleted_is_delivered_too(sessions, farm, ended):
     job = ended(owner="ann")
-    farm.run(transitions.delete, job)
+    farm.run(transitions.delete, EVERYBODYS, job)
     assert deliver(sessions, [consumer := Consumer()], 20) == Delivered(1, 0)
     assert consumer.got == of(job)
 

@@ -9,6 +9,7 @@ import pytest
 
 from api.services import EXTENSION
 from client.client import Client
+from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import transact
 from shared.params.render import RenderParams
 from shared.queue import queries, transitions
@@ -40,7 +41,7 @@ def job(services) -> int:
     worker = hand.worker()
     claims = [worker.claim() for _ in range(5)]
     hand.finish(claims[1])
-    hand.run(transitions.cancel, job_id, 2)
+    hand.run(transitions.cancel, EVERYBODYS, job_id, 2)
     return job_id
 
 
@@ -143,7 +144,7 @@ def test_a_program_gets_all_images_and_watches_a_few(standing_app, services, job
 
 def test_a_span_reads_no_other_rows(services, job):
     views = [
-        transact(services.sessions, partial(queries.job, job_id=job, span=span))
+        transact(services.sessions, partial(queries.job, whose=EVERYBODYS, job_id=job, span=span))
         for span in (Span(limit=0), Span(10, 3), Span(247, 3))
     ]
     assert [([image.index for image in view.images], view.next) for view in views] == [

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import select, text, update
 
+from shared.accounts.scope import EVERYBODYS, Scope
 from shared.db.sessions import transact
 from shared.db.tables import Image, Picture
 from shared.errors import NotFound, Refused
@@ -39,7 +40,7 @@ def found(sessions):
             page = transact(
                 sessions,
                 lambda session, at=cursor: queries.page(
-                    session, owner, Filter(**wanted), order=order, cursor=at, limit=limit
+                    session, Scope(owner), Filter(**wanted), order=order, cursor=at, limit=limit
                 ),
             )
             ids += [str(view.id) for view in page.pictures]
@@ -52,7 +53,7 @@ def found(sessions):
 
 def act(sessions, action, *ids, owner="local", tag="", **wanted):
     named = {"ids": tuple(PictureId(*map(int, one.split("."))) for one in ids)} if ids else {}
-    return changes.change(sessions, owner, action, Filter(**named, **wanted), tag)
+    return changes.change(sessions, Scope(owner), action, Filter(**named, **wanted), tag)
 
 
 def test_pictures_are_found_by_what_they_were_asked_for(make, found):
@@ -133,15 +134,17 @@ def test_cells_of_a_sweep_are_found_by_their_own_parameters(sessions, found):
     job = finished(sessions, lambda: transact(sessions, lambda session: submit(session, cells).job))
     assert found(words="winter", order="oldest") == [f"{job.id}.2", f"{job.id}.3"]
     assert found(size=(128, 64), sampler="Heun", order="oldest") == [f"{job.id}.1", f"{job.id}.3"]
-    view = transact(sessions, lambda session: queries.picture(session, "local", PictureId(job.id, 3)))
+    view = transact(sessions, lambda session: queries.picture(session, EVERYBODYS, PictureId(job.id, 3)))
     assert (view.params.prompt, view.params.width) == ("a lake in winter", 128)
 
 
 def test_marks_are_kept_and_found(sessions, make, found):
     job = make(count=3)
     first = PictureId(job.id, 0)
-    transact(sessions, lambda session: changes.mark(session, "local", first, Marks(favourite=True, tags=["sky"])))
-    transact(sessions, lambda session: changes.mark(session, "local", first, Marks()))
+    transact(
+        sessions, lambda session: changes.mark(session, Scope("local"), first, Marks(favourite=True, tags=["sky"]))
+    )
+    transact(sessions, lambda session: changes.mark(session, Scope("local"), first, Marks()))
     act(sessions, "favourite", f"{job.id}.2")
     act(sessions, "tag", f"{job.id}.2", tag="sky")
     assert act(sessions, "tag", f"{job.id}.2", tag="sky").pictures == 0
@@ -151,7 +154,7 @@ def test_marks_are_kept_and_found(sessions, make, found):
     assert found(favourites=True) == []
     assert found(tags=("sky",)) == [f"{job.id}.2"]
     with pytest.raises(NotFound):
-        transact(sessions, lambda session: changes.mark(session, "bob", first, Marks(favourite=True)))
+        transact(sessions, lambda session: changes.mark(session, Scope("bob"), first, Marks(favourite=True)))
 
 
 @pytest.mark.parametrize("tag", ["", " ", "a" * 61, "a\x00b", "a\u202eb"])
@@ -167,12 +170,12 @@ def test_deleted_pictures_are_hidden_at_once_and_restored_whole_or_one_by_one(se
     rest = act(sessions, "delete", words="painting")
     assert (one.pictures, rest.pictures, rest.is_all) == (1, 3, True)
     assert found() == [f"{kept.id}.0"]
-    view = transact(sessions, lambda session: job_view(session, job.id))
+    view = transact(sessions, lambda session: job_view(session, EVERYBODYS, job.id))
     assert all(image.deleted_at for image in view.images)
     assert view.counts["succeeded"] == 4
 
-    assert changes.restore(sessions, "bob", rest.deleted_at).pictures == 0
-    assert changes.restore(sessions, "local", rest.deleted_at).pictures == 3
+    assert changes.restore(sessions, Scope("bob"), rest.deleted_at).pictures == 0
+    assert changes.restore(sessions, Scope("local"), rest.deleted_at).pictures == 3
     assert found(job=job.id) == whole[1:]
     assert act(sessions, "restore", whole[0], owner="bob").pictures == 0
     assert act(sessions, "restore", whole[0]).pictures == 1
@@ -197,7 +200,9 @@ def test_files_of_pictures_that_can_be_restored_stay_and_those_of_others_go(sess
     with sessions.begin() as session:
         past = datetime.now(UTC) - queries.KEPT - timedelta(minutes=2)
         session.execute(update(Picture).where(Picture.deleted_at.is_not(None)).values(deleted_at=past))
-    assert not transact(sessions, lambda session: queries.picture(session, "local", PictureId(job.id, 0))).is_restorable
+    assert not transact(
+        sessions, lambda session: queries.picture(session, EVERYBODYS, PictureId(job.id, 0))
+    ).is_restorable
     assert act(sessions, "restore", f"{job.id}.0").pictures == 0
     assert remove_deleted(sessions, storage) == 1
     assert [storage.exists(name) for name in files] == [False, False, True, True]

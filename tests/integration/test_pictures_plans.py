@@ -11,6 +11,7 @@ import pytest
 import structlog
 from sqlalchemy import text
 
+from shared.accounts.scope import Scope
 from shared.db.sessions import transact
 from shared.pictures import changes, queries
 from shared.pictures.filters import Filter
@@ -72,7 +73,7 @@ def test_a_page_reads_little_more_than_it_shows(gallery, wanted, order):
 
 def test_a_page_far_behind_reads_no_more_than_the_first(gallery):
     with gallery() as session:
-        behind = transact(gallery, lambda session: queries.page(session, "ann", Filter(), limit=2000)).next
+        behind = transact(gallery, lambda session: queries.page(session, Scope("ann"), Filter(), limit=2000)).next
         assert read_rows(explained(session, queries._page("ann", Filter(), "newest", behind).limit(61))) < 70
 
 
@@ -101,14 +102,14 @@ def test_each_page_of_a_hundred_thousand_takes_less_than_60_ms_and_deleting_10_0
 def hundredth_page(sessions, wanted):
     cursor = None
     for _ in range(99):
-        page = transact(sessions, lambda session, at=cursor: queries.page(session, "ann", wanted, cursor=at))
+        page = transact(sessions, lambda session, at=cursor: queries.page(session, Scope("ann"), wanted, cursor=at))
         cursor = page.next or cursor
     return cursor
 
 
 def timed_page(sessions, wanted, place):
     start = time.perf_counter()
-    transact(sessions, lambda session: queries.page(session, "ann", wanted, cursor=place))
+    transact(sessions, lambda session: queries.page(session, Scope("ann"), wanted, cursor=place))
     return time.perf_counter() - start
 
 
@@ -136,7 +137,7 @@ def claims_beside_a_deletion(sessions, job):
 
     alone = percentile([claim() for _ in range(200)])
     since = datetime.now(UTC) - timedelta(minutes=10_000)  # as many pictures
-    deletion = threading.Thread(target=changes.change, args=(sessions, "ann", "delete", Filter(since=since)))
+    deletion = threading.Thread(target=changes.change, args=(sessions, Scope("ann"), "delete", Filter(since=since)))
     deletion.start()
     beside = [claim(), claim()]
     while deletion.is_alive():

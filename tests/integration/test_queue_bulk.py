@@ -14,6 +14,7 @@ from sqlalchemy import Engine, select, text
 from sqlalchemy.event import listen
 from sqlalchemy.orm import Session
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db import sessions as database
 from shared.db.states import ImageState
 from shared.db.tables import History
@@ -78,12 +79,12 @@ def at_once(hands: list[Farmhand], works: list[Callable[[Farmhand], object]]) ->
 
 def cancel(hand: Farmhand, job_id: int) -> None:
     with suppress(Conflict):  # all of it had ended
-        hand.run(transitions.cancel, job_id)
+        hand.run(transitions.cancel, EVERYBODYS, job_id)
 
 
 def retry(hand: Farmhand, job_id: int) -> None:
     with suppress(Conflict):  # no image had failed or was cancelled
-        hand.run(transitions.retry, job_id)
+        hand.run(transitions.retry, EVERYBODYS, job_id)
 
 
 def carry(hand: Farmhand, job_id: int) -> None:

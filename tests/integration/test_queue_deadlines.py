@@ -11,6 +11,7 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import select, text, update
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db import sessions as database
 from shared.db.states import ImageState
 from shared.db.tables import History, Image
@@ -136,7 +137,7 @@ def test_retry_after_the_deadline_takes_it_away(hand, submit, put):
     put(job.id, expires_at=later(-1))
     turn(hand)
 
-    hand.run(transitions.retry, job.id)
+    hand.run(transitions.retry, EVERYBODYS, job.id)
 
     assert hand.images(job.id)[0].expires_at is None
     assert hand.worker().claim() is not None
@@ -145,7 +146,7 @@ def test_retry_after_the_deadline_takes_it_away(hand, submit, put):
 def test_retry_before_the_deadline_keeps_it_and_it_counts_anew(hand, submit, put):
     job = submit(expires_at=later())
     hand.run(transitions.fail, hand.worker().claim(), "broken")
-    hand.run(transitions.retry, job.id)
+    hand.run(transitions.retry, EVERYBODYS, job.id)
     assert hand.images(job.id)[0].expires_at is not None
 
     put(job.id, expires_at=later(-1))
@@ -187,9 +188,9 @@ def test_a_turn_lets_go_what_was_held_until_now(hand, submit, put):
 
 def end(hand: Farmhand, job_id: int, how: str) -> None:
     if how == "deleted":
-        hand.run(transitions.delete, job_id)
+        hand.run(transitions.delete, EVERYBODYS, job_id)
     elif how == "cancelled":
-        hand.run(transitions.cancel, job_id)
+        hand.run(transitions.cancel, EVERYBODYS, job_id)
     else:
         ours = hand.worker().claim()
         hand.finish(ours) if how == "succeeded" else hand.run(transitions.fail, ours, "broken")
@@ -229,12 +230,12 @@ def test_hold_takes_queued_images_and_release_queues_them(hand, submit):
     job = submit(count=3)
     ours = hand.worker().claim()
 
-    assert hand.run(hold, job.id, by="bob") == 2
+    assert hand.run(hold, EVERYBODYS, job.id, by="bob") == 2
     assert states(hand, job.id) == ["running", "held", "held"]
     assert hand.images(job.id)[1].reason == "held by bob"
     assert hand.worker().claim() is None
     hand.finish(ours)
-    assert hand.run(release, job.id, by="ann") == 2
+    assert hand.run(release, EVERYBODYS, job.id, by="ann") == 2
     assert states(hand, job.id) == ["succeeded", "queued", "queued"]
     assert hand.images(job.id)[1].reason is None
 
@@ -243,7 +244,7 @@ def test_hold_takes_queued_images_and_release_queues_them(hand, submit):
 def test_release_queues_images_held_for_any_reason(hand, submit, scheduling):
     job = submit(**scheduling)
 
-    hand.run(release, job.id, by="ann")
+    hand.run(release, EVERYBODYS, job.id, by="ann")
 
     image = hand.images(job.id)[0]
     assert (image.state, image.held_until, image.held_behind) == ("queued", None, None)
@@ -252,18 +253,18 @@ def test_release_queues_images_held_for_any_reason(hand, submit, scheduling):
 def test_hold_and_release_of_what_is_in_another_state_name_it(hand, submit):
     job = submit()
     with pytest.raises(Conflict, match=f"Job {job.id} cannot be released: it is queued"):
-        hand.run(release, job.id, by="ann")
-    hand.run(hold, job.id, by="ann")
+        hand.run(release, EVERYBODYS, job.id, by="ann")
+    hand.run(hold, EVERYBODYS, job.id, by="ann")
     with pytest.raises(Conflict, match=f"Job {job.id} cannot be held: it is held"):
-        hand.run(hold, job.id, by="ann")
+        hand.run(hold, EVERYBODYS, job.id, by="ann")
     with pytest.raises(NotFound, match="There is no job 4711"):
         hand.run(hold, 4711, by="ann")
 
 
 def test_cancel_and_retry_of_a_held_job_queue_it_for_good(hand, submit):
     job = submit(hold_until=later())
-    hand.run(transitions.cancel, job.id)
-    hand.run(transitions.retry, job.id)
+    hand.run(transitions.cancel, EVERYBODYS, job.id)
+    hand.run(transitions.retry, EVERYBODYS, job.id)
 
     image = hand.images(job.id)[0]
     assert (image.state, image.held_until, image.reason) == ("queued", None, None)
@@ -271,8 +272,8 @@ def test_cancel_and_retry_of_a_held_job_queue_it_for_good(hand, submit):
 
 def test_history_tells_who_held_and_released(hand, submit, sessions):
     job = submit()
-    hand.run(hold, job.id, by="ann")
-    hand.run(release, job.id, by="bob")
+    hand.run(hold, EVERYBODYS, job.id, by="ann")
+    hand.run(release, EVERYBODYS, job.id, by="bob")
 
     with sessions() as session:
         lines = session.scalars(select(History).where(History.job_id == job.id).order_by(History.id)).all()
@@ -437,7 +438,7 @@ def test_a_hold_waits_for_a_claim_and_leaves_its_image(hand, submit, pool, sessi
 
     with sessions.begin() as session:
         claim(session, policy.Worker(worker.id, ("default",)), lanes)
-        waiting = pool.submit(hand.run, hold, job.id, by="ann")
+        waiting = pool.submit(hand.run, hold, EVERYBODYS, job.id, by="ann")
         wait_for_a_lock(sessions, waiting)
 
     with pytest.raises(Conflict, match="is running"):
@@ -450,7 +451,7 @@ def test_a_claim_passes_by_what_is_being_held(hand, submit, sessions):
     worker = hand.worker()
 
     with sessions.begin() as session:
-        hold(session, job.id, by="ann")
+        hold(session, EVERYBODYS, job.id, by="ann")
         assert worker.claim() is None
     assert worker.claim() is None
 
@@ -474,7 +475,7 @@ def test_turns_holds_releases_claims_and_cancels_at_once_leave_a_job_that_adds_u
     def cancel() -> None:
         for index in range(0, 60, 4):
             try:
-                hand.run(transitions.cancel, job.id, index)
+                hand.run(transitions.cancel, EVERYBODYS, job.id, index)
             except Conflict:
                 continue
 

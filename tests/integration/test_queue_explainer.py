@@ -8,6 +8,7 @@ import pytest
 from redis import Redis
 from sqlalchemy import text, update
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db import sessions as database
 from shared.db.farm import farm_id
 from shared.db.states import WorkerState
@@ -355,7 +356,7 @@ def test_what_waits_behind_images_that_a_worker_died_of_is_not_held_up_by_them(h
     behind = job_factory()
     told = why(behind)
     assert (told.cause, told.position) == (Cause.NEXT, 0)
-    assert hand.run(queries.job, behind.id).position == 0
+    assert hand.run(queries.job, EVERYBODYS, behind.id).position == 0
 
 
 def test_a_job_that_every_worker_has_left_to_newer_ones_says_so(hand, job_factory, why):

@@ -10,6 +10,7 @@ from threading import Barrier, Event
 import pytest
 from sqlalchemy import update
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db import sessions as database
 from shared.db.states import JobState
 from shared.db.tables import Job
@@ -206,7 +207,7 @@ def test_the_ends_of_a_group_end_their_jobs(hand, job_factory, sessions):
     mine = [worker.claim() for _ in range(4)]
     of_whole = [ours for ours in mine if ours.job_id == whole.id]
     one, other = (ours for ours in mine if ours.job_id == half.id)
-    hand.run(transitions.cancel, half.id, other.index)
+    hand.run(transitions.cancel, EVERYBODYS, half.id, other.index)
 
     with statements(sessions) as sent:
         ended = hand.run(transitions.finish_all, [(other, 7), (of_whole[0], 8), (of_whole[1], 9)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select, text
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db import sessions as database
 from shared.db.tables import History, Worker
 from shared.models import recording
@@ -84,7 +85,7 @@ def test_beat_drops_what_was_cancelled_and_what_another_attempt_has(hand, job_fa
     job = job_factory(count=2)
     worker = hand.worker()
     first, second = worker.claim(), worker.claim()
-    hand.run(transitions.cancel, job.id, 0)
+    hand.run(transitions.cancel, EVERYBODYS, job.id, 0)
     hand.run(transitions.hand_back, worker.id, {second.image_id: 1})
     worker.claim()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
+from shared.accounts.scope import EVERYBODYS, Scope
 from shared.db import sessions as database
 from shared.db.states import ImageState, WorkerState
 from shared.db.tables import Job
@@ -20,7 +21,7 @@ def hand(sessions: database.Sessions) -> Farmhand:
 
 @pytest.fixture
 def shown(hand):
-    return lambda job, owner=None: hand.run(queries.job, job.id, owner)
+    return lambda job, owner=None: hand.run(queries.job, Scope(owner), job.id)
 
 
 def test_a_job_shows_its_images_with_their_own_seeds(hand, job_factory, shown):
@@ -59,7 +60,7 @@ def test_the_state_of_an_open_job_is_read_from_its_images(hand, job_factory, sho
     def state():
         """What the whole view shows; asked for alone it is the same."""
         whole = shown(job).state
-        assert hand.run(queries.state, job.id, "local") == whole
+        assert hand.run(queries.state, Scope("local"), job.id) == whole
         return whole
 
     assert state() == ImageState.QUEUED
@@ -74,7 +75,7 @@ def test_the_state_of_an_open_job_is_read_from_its_images(hand, job_factory, sho
         session.execute(text("UPDATE images SET state = 'held' WHERE state = 'queued'"))
     assert state() == ImageState.HELD
 
-    hand.run(transitions.cancel, job.id)
+    hand.run(transitions.cancel, EVERYBODYS, job.id)
     assert state() == ImageState.CANCELLED
     assert shown(job).ended_at is not None
 
@@ -82,7 +83,7 @@ def test_the_state_of_an_open_job_is_read_from_its_images(hand, job_factory, sho
 def test_state_of_a_job_of_another_owner_is_not_there(hand, job_factory):
     job = job_factory(owner="bob")
     with pytest.raises(NotFound):
-        hand.run(queries.state, job.id, "ann")
+        hand.run(queries.state, Scope("ann"), job.id)
 
 
 def test_a_job_of_another_owner_is_not_there(job_factory, shown):
@@ -97,9 +98,9 @@ def test_a_job_that_is_deleted_while_it_is_looked_at_is_not_there(job_factory, s
     job = job_factory()
     with sessions() as session:
         looked_at = session.get_one(Job, job.id)
-        database.transact(sessions, lambda other: transitions.delete(other, job.id))
+        database.transact(sessions, lambda other: transitions.delete(other, EVERYBODYS, job.id))
         with pytest.raises(NotFound):
-            queries.job(session, looked_at.id)
+            queries.job(session, EVERYBODYS, looked_at.id)
 
 
 def test_position_counts_the_owner_s_images_that_stand_before(hand, job_factory, shown):
@@ -136,7 +137,7 @@ def test_pages_go_from_the_latest_to_the_first_without_gaps(hand, job_factory):
     job_factory(owner="bob")
     seen, cursor = [], None
     while True:
-        page = hand.run(queries.jobs, "ann", cursor=cursor, limit=2)
+        page = hand.run(queries.jobs, Scope("ann"), cursor=cursor, limit=2)
         seen.append([job.id for job in page.jobs])
         cursor = page.next
         if cursor is None:
@@ -149,14 +150,14 @@ def test_a_full_last_page_has_no_next(hand, job_factory):
     for _ in range(2):
         job_factory()
 
-    assert hand.run(queries.jobs, limit=2).next is None
-    assert hand.run(queries.jobs, "nobody") == queries.Page((), None)
+    assert hand.run(queries.jobs, EVERYBODYS, limit=2).next is None
+    assert hand.run(queries.jobs, Scope("nobody")) == queries.Page((), None)
 
 
 def test_jobs_of_all_owners(hand, job_factory):
     ids = [job_factory(owner=owner).id for owner in ("ann", "bob")]
 
-    assert [job.id for job in hand.run(queries.jobs).jobs] == ids[::-1]
+    assert [job.id for job in hand.run(queries.jobs, EVERYBODYS).jobs] == ids[::-1]
 
 
 def test_pages_by_state_show_what_is_displayed(hand, job_factory, sessions):
@@ -172,7 +173,7 @@ def test_pages_by_state_show_what_is_displayed(hand, job_factory, sessions):
 
     for _ in range(2):
         hand.run(transitions.fail, worker.claim(), "broken")
-    hand.run(transitions.cancel, jobs["cancelled"])
+    hand.run(transitions.cancel, EVERYBODYS, jobs["cancelled"])
     with sessions.begin() as session:
         session.execute(
             text("UPDATE images SET state = 'queued', worker_id = NULL WHERE job_id = :id AND index = 1"),
@@ -180,16 +181,16 @@ def test_pages_by_state_show_what_is_displayed(hand, job_factory, sessions):
         )
 
     for state, job_id in jobs.items():
-        page = hand.run(queries.jobs, states=[state])
+        page = hand.run(queries.jobs, EVERYBODYS, states=[state])
         assert [(job.id, job.state) for job in page.jobs] == [(job_id, state)]
-    both = hand.run(queries.jobs, states=["queued", "failed"])
+    both = hand.run(queries.jobs, EVERYBODYS, states=["queued", "failed"])
     assert {job.id for job in both.jobs} == {jobs["queued"], jobs["failed"]}
 
 
 def test_a_page_shows_the_first_images_of_each_job_and_counts_all(hand, job_factory):
     job_factory(count=queries.SHOWN + 3)
 
-    job = hand.run(queries.jobs).jobs[0]
+    job = hand.run(queries.jobs, EVERYBODYS).jobs[0]
 
     assert [image.index for image in job.images] == list(range(queries.SHOWN))
     assert job.counts[ImageState.QUEUED] == queries.SHOWN + 3

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db import sessions as database
 from shared.errors import Conflict
 from shared.params.render import RenderParams
@@ -168,7 +169,7 @@ def test_a_finish_that_commits_first_wins_over_a_cancel(hand, job_factory, pool,
 
     with sessions.begin() as session:
         transitions.finish(session, ours, 1)
-        waiting = pool.submit(hand.run, transitions.cancel, job.id)
+        waiting = pool.submit(hand.run, transitions.cancel, EVERYBODYS, job.id)
         wait_for_a_lock(sessions, waiting)
 
     with pytest.raises(Conflict, match=f"Job {job.id} cannot be cancelled: it is succeeded"):
@@ -181,7 +182,7 @@ def test_a_cancel_that_commits_first_wins_over_a_finish(hand, job_factory, pool,
     ours = hand.worker().claim()
 
     with sessions.begin() as session:
-        transitions.cancel(session, job.id)
+        transitions.cancel(session, EVERYBODYS, job.id)
         waiting = pool.submit(hand.finish, ours)
         wait_for_a_lock(sessions, waiting)
 
@@ -192,7 +193,7 @@ def test_a_cancel_that_commits_first_wins_over_a_finish(hand, job_factory, pool,
 def test_a_second_cancel_at_the_same_time_is_a_conflict(hand, job_factory, pool):
     job = job_factory(count=5)
 
-    answers = together(pool, *[lambda: hand.run(transitions.cancel, job.id)] * 2)
+    answers = together(pool, *[lambda: hand.run(transitions.cancel, EVERYBODYS, job.id)] * 2)
 
     assert sorted(type(answer).__name__ for answer in answers) == ["Cancelled", "Conflict"]
     assert hand.job(job.id).unfinished == 0
@@ -259,7 +260,7 @@ def test_finishes_cancels_retries_and_burials_at_once_leave_a_job_that_adds_up(h
         for index in range(10):
             for move in (transitions.cancel, transitions.retry):
                 try:
-                    hand.run(move, job.id, index)
+                    hand.run(move, EVERYBODYS, job.id, index)
                 except Conflict:
                     continue
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from sqlalchemy import select, text
 
+from shared.accounts.scope import EVERYBODYS, Scope
 from shared.db import sessions as database
 from shared.db.states import JobState
 from shared.db.tables import History, Image, Job
 from shared.errors import Conflict, NotFound
-from shared.queue import history, transitions
+from shared.queue import history, holds, rescheduling, transitions
+from shared.queue.rescheduling import Change
 from shared.queue.transitions import Ended, Finish
 from tests.support.queueing import Farmhand
 
@@ -145,7 +149,7 @@ def test_finish_of_an_earlier_attempt_by_the_same_worker_is_refused(hand, job_fa
 def test_finish_after_a_cancel_is_refused(hand, job_factory):
     job = job_factory()
     claim = hand.worker().claim()
-    hand.run(transitions.cancel, job.id)
+    hand.run(transitions.cancel, EVERYBODYS, job.id)
 
     assert hand.finish(claim) == Finish.REFUSED
     assert hand.images(job.id)[0].state == "cancelled"
@@ -157,7 +161,7 @@ def test_fail_keeps_the_reason_and_fails_the_job_even_beside_cancelled_images(ha
     claims = [worker.claim(), worker.claim()]
     hand.finish(claims[0])
     hand.run(transitions.fail, claims[1], "The card is on fire.")
-    hand.run(transitions.cancel, job.id)
+    hand.run(transitions.cancel, EVERYBODYS, job.id)
 
     images = hand.images(job.id)
     assert [image.state for image in images] == ["succeeded", "failed", "cancelled"]
@@ -197,7 +201,7 @@ def test_cancel_ends_queued_and_running_images_and_tells_which_ran(hand, job_fac
     job = job_factory(count=3)
     claim = hand.worker().claim()
 
-    cancelled = hand.run(transitions.cancel, job.id)
+    cancelled = hand.run(transitions.cancel, EVERYBODYS, job.id)
 
     assert (cancelled.images, cancelled.running) == (3, {claim.image_id: claim.attempt})
     assert hand.job(job.id).state == "cancelled"
@@ -206,7 +210,7 @@ def test_cancel_ends_queued_and_running_images_and_tells_which_ran(hand, job_fac
 def test_cancel_of_one_image_leaves_the_others(hand, job_factory):
     job = job_factory(count=3)
 
-    assert hand.run(transitions.cancel, job.id, 1).images == 1
+    assert hand.run(transitions.cancel, EVERYBODYS, job.id, 1).images == 1
     assert [image.state for image in hand.images(job.id)] == ["queued", "cancelled", "queued"]
     assert hand.job(job.id).state == "open"
 
@@ -221,10 +225,22 @@ def test_cancel_of_one_image_leaves_the_others(hand, job_factory):
 def test_cancel_of_what_has_ended_names_its_state(hand, job_factory, index, message):
     job = job_factory(count=2)
     hand.finish(hand.worker().claim())
-    hand.run(transitions.cancel, job.id)
+    hand.run(transitions.cancel, EVERYBODYS, job.id)
 
     with pytest.raises(Conflict, match=message.format(job.id)):
-        hand.run(transitions.cancel, job.id, index)
+        hand.run(transitions.cancel, EVERYBODYS, job.id, index)
+
+
+def test_moves_find_nothing_of_another_owner(hand, job_factory):
+    job = job_factory(owner="ann", count=2)
+    moves = (transitions.cancel, transitions.retry, transitions.delete)
+    by_hand = (partial(holds.hold, by="bob"), partial(holds.release, by="bob"))
+    change = partial(rescheduling.change, wanted=Change(priority=5, hold=True), by="bob")
+    for move in (*moves, *by_hand, change):
+        with pytest.raises(NotFound, match=rf"There is no job {job.id}\."):
+            hand.run(move, Scope("bob"), job.id)
+    assert {image.state for image in hand.images(job.id)} == {"queued"}
+    assert hand.run(holds.hold, Scope("ann"), job.id, by="ann") == 2
 
 
 @pytest.mark.parametrize("move", [transitions.cancel, transitions.retry])
@@ -232,9 +248,9 @@ def test_a_move_of_what_is_not_there_says_so(hand, job_factory, move):
     job = job_factory()
 
     with pytest.raises(NotFound, match="There is no job 4711"):
-        hand.run(move, 4711)
+        hand.run(move, EVERYBODYS, 4711)
     with pytest.raises(NotFound, match=f"Job {job.id} has no image 9"):
-        hand.run(move, job.id, 9)
+        hand.run(move, EVERYBODYS, job.id, 9)
 
 
 def test_retry_puts_failed_and_cancelled_images_back_and_reopens_the_job(hand, job_factory):
@@ -243,9 +259,9 @@ def test_retry_puts_failed_and_cancelled_images_back_and_reopens_the_job(hand, j
     claims = [worker.claim(), worker.claim()]
     hand.finish(claims[0])
     hand.run(transitions.fail, claims[1], "broken")
-    hand.run(transitions.cancel, job.id)
+    hand.run(transitions.cancel, EVERYBODYS, job.id)
 
-    assert hand.run(transitions.retry, job.id) == 2
+    assert hand.run(transitions.retry, EVERYBODYS, job.id) == 2
 
     reopened = hand.job(job.id)
     assert (reopened.state, reopened.unfinished, reopened.ended_at) == ("open", 2, None)
@@ -262,7 +278,7 @@ def test_retry_of_what_neither_failed_nor_was_cancelled_names_its_state(hand, jo
         hand.finish(claim)
 
     with pytest.raises(Conflict, match=f"Job {job.id} cannot be retried: it is {'succeeded' if end else 'running'}"):
-        hand.run(transitions.retry, job.id)
+        hand.run(transitions.retry, EVERYBODYS, job.id)
 
 
 def test_retry_clears_strikes(hand, job_factory):
@@ -273,7 +289,7 @@ def test_retry_clears_strikes(hand, job_factory):
         worker.mark_dead(crashed=True)
     assert hand.job(job.id).state == "failed"
 
-    hand.run(transitions.retry, job.id)
+    hand.run(transitions.retry, EVERYBODYS, job.id)
 
     assert hand.images(job.id)[0].strikes == 0
     assert hand.worker().claim().attempt == 4
@@ -310,19 +326,19 @@ def test_delete_refuses_while_an_image_runs(hand, job_factory):
     hand.worker().claim()
 
     with pytest.raises(Conflict, match="1 running image: cancel it"):
-        hand.run(transitions.delete, job.id)
+        hand.run(transitions.delete, EVERYBODYS, job.id)
 
 
 def test_delete_removes_the_job_and_its_images(hand, job_factory, sessions):
     job = job_factory(count=2)
 
-    hand.run(transitions.delete, job.id)
+    hand.run(transitions.delete, EVERYBODYS, job.id)
 
     with sessions() as session:
         assert session.scalars(select(Image)).all() == []
         assert session.scalars(select(Job)).all() == []
     with pytest.raises(NotFound):
-        hand.run(transitions.delete, job.id)
+        hand.run(transitions.delete, EVERYBODYS, job.id)
 
 
 def test_history_tells_every_move_in_order(hand, job_factory, sessions):
@@ -330,8 +346,8 @@ def test_history_tells_every_move_in_order(hand, job_factory, sessions):
     worker = hand.worker()
     hand.run(transitions.hand_back, worker.id, {worker.claim().image_id: 1})
     hand.run(transitions.fail, worker.claim(), "broken")
-    hand.run(transitions.retry, job.id)
-    hand.run(transitions.cancel, job.id)
+    hand.run(transitions.retry, EVERYBODYS, job.id)
+    hand.run(transitions.cancel, EVERYBODYS, job.id)
 
     with sessions() as session:
         lines = session.scalars(select(History).where(History.job_id == job.id).order_by(History.id)).all()

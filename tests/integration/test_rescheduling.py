@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from api.services import EXTENSION
+from shared.accounts.scope import EVERYBODYS
 from shared.db.tables import History
 from shared.errors import Conflict
 from shared.params.render import RenderParams
@@ -43,7 +44,7 @@ def job(hand):
     assert worker.claim().job_id == job_id
     yield job_id
     worker.mark_dead()
-    hand.run(transitions.cancel, job_id)
+    hand.run(transitions.cancel, EVERYBODYS, job_id)
 
 
 def test_what_waits_changes_its_lane_and_what_runs_goes_on(client, hand, job):
@@ -64,7 +65,7 @@ def test_what_waits_changes_its_lane_and_what_runs_goes_on(client, hand, job):
 
 
 def test_an_image_that_comes_back_goes_where_its_job_goes_now(hand, job):
-    hand.run(rescheduling.change, job, Change(pool="large"), by="ann")
+    hand.run(rescheduling.change, EVERYBODYS, job, Change(pool="large"), by="ann")
     [running] = [image for image in hand.images(job) if image.worker_id]
     hand.run(reaper.mark_dead, running.worker_id, reason="gone", crashed=False)
     assert {image.pool for image in hand.images(job) if image.state == "queued"} == {"large"}
@@ -117,12 +118,12 @@ def test_a_deadline_before_the_end_of_its_hold_is_refused(client, hand):
     assert hand.job(job_id).expires_at is None
     released = {"expires_at": "2997-01-01T00:00:00Z", "hold": False}
     assert client.patch(f"/api/v1/jobs/{job_id}", json=released).status_code == 200
-    hand.run(transitions.cancel, job_id)
+    hand.run(transitions.cancel, EVERYBODYS, job_id)
 
 
 def test_a_job_of_which_nothing_waits_cannot_be_changed(client, hand):
     job_id = hand.run(submit, admission("local", PARAMS)).job.id
-    hand.run(transitions.cancel, job_id)
+    hand.run(transitions.cancel, EVERYBODYS, job_id)
     answer = client.patch(f"/api/v1/jobs/{job_id}", json={"priority": 1})
     assert (answer.status_code, "it is cancelled" in answer.get_json()["detail"]) == (409, True)
     assert hand.job(job_id).priority == 0
@@ -182,7 +183,13 @@ def test_changes_while_workers_claim_neither_lose_nor_double_an_image(hand):
     def move() -> None:
         for turn in range(20):
             with suppress(Conflict):  # all are claimed already
-                hand.run(rescheduling.change, job_id, Change(pool=("two", "one")[turn % 2], priority=turn), by="zoe")
+                hand.run(
+                    rescheduling.change,
+                    EVERYBODYS,
+                    job_id,
+                    Change(pool=("two", "one")[turn % 2], priority=turn),
+                    by="zoe",
+                )
 
     with ThreadPoolExecutor(5) as threads:
         for running in [*(threads.submit(claim_all, worker) for worker in workers), threads.submit(move)]:

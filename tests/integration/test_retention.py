@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select, text, update
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import transact
 from shared.db.tables import History, Image, Job
 from shared.errors import StorageError, TooSlow, Unavailable
@@ -29,7 +30,7 @@ def old_job(sessions, storage, job_factory):
         job = job_factory()
         storage.put(picture(job), b"picture")
         aged = update(Job).where(Job.id == job.id).values(ended_at=func.now() - timedelta(days=days))
-        transact(sessions, lambda session: (transitions.cancel(session, job.id), session.execute(aged)))
+        transact(sessions, lambda session: (transitions.cancel(session, EVERYBODYS, job.id), session.execute(aged)))
         return job
 
     return make
@@ -68,7 +69,7 @@ def test_a_job_that_is_retried_after_it_was_found_stays(sessions, storage, old_j
     def retried_first(factory, work):
         found = transact(factory, work)
         if found == [job.id]:
-            transact(sessions, lambda session: transitions.retry(session, job.id))
+            transact(sessions, lambda session: transitions.retry(session, EVERYBODYS, job.id))
         return found
 
     monkeypatch.setattr("shared.maintenance.retention.transact", retried_first)
@@ -144,7 +145,7 @@ def test_old_history_goes_but_not_of_open_jobs_nor_what_the_sweep_needs(
     monkeypatch.setattr("shared.maintenance.retention._BATCH", 2)
     old_job(11)
     gone = old_job(11)
-    transact(sessions, lambda session: transitions.delete(session, gone.id))
+    transact(sessions, lambda session: transitions.delete(session, EVERYBODYS, gone.id))
     job_factory()
     assert lines(sessions) == ["submitted", "cancelled"] * 2 + ["deleted", "submitted"]
     age_history(sessions, 91)

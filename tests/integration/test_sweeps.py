@@ -10,6 +10,7 @@ from PIL import Image as Picture
 from sqlalchemy import text
 
 from api.services import EXTENSION, Services
+from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import transact
 from shared.errors import NotUnderstood
 from shared.infotext import reader
@@ -105,7 +106,7 @@ def test_the_api_tells_the_axes_and_what_each_image_changes(client, rendered):
 def test_a_plain_job_has_no_axes(client, sessions):
     job_id = transact(sessions, lambda session: submit(session, admission("local", BASE)).job.id)
     job = client.get(f"/api/v1/jobs/{job_id}").get_json()
-    transact(sessions, lambda session: transitions.cancel(session, job_id))
+    transact(sessions, lambda session: transitions.cancel(session, EVERYBODYS, job_id))
     assert job["axes"] == []
     assert [(image["cell"], image["titles"], image["changes"]) for image in job["images"]] == [([], [], None)]
 
@@ -135,16 +136,16 @@ def test_cells_are_cancelled_retried_held_and_expire_as_images_do(sessions, hand
         return hand.run(submit, sweep("ann", BASE, {"steps": [2, 3]}, **scheduling)).job.id
 
     job_id = job()
-    hand.run(transitions.cancel, job_id, 1)
-    assert hand.run(transitions.retry, job_id, 1) == 1
-    hand.run(holds.hold, job_id, by="ann")
-    hand.run(holds.release, job_id, by="ann")
+    hand.run(transitions.cancel, EVERYBODYS, job_id, 1)
+    assert hand.run(transitions.retry, EVERYBODYS, job_id, 1) == 1
+    hand.run(holds.hold, EVERYBODYS, job_id, by="ann")
+    hand.run(holds.release, EVERYBODYS, job_id, by="ann")
     worker = hand.worker()
     first, second = worker.claim(), worker.claim()
     assert (first.params.steps, second.params.steps) == (2, 3)
     hand.finish(first)
     hand.run(transitions.fail, second, "no")
-    assert hand.run(transitions.retry, job_id) == 1
+    assert hand.run(transitions.retry, EVERYBODYS, job_id) == 1
     again = worker.claim()
     assert (again.params.steps, again.attempt) == (3, 2)
     hand.finish(again)
@@ -159,7 +160,7 @@ def test_why_a_cell_waits_is_told_of_its_own_files(client, services, sessions, h
     job_id = hand.run(submit, sweep("local", BASE, {"checkpoint": ["ink [dddddddddd]"]}, files)).job.id
     waiting = client.get(f"/api/v1/jobs/{job_id}").get_json()["waiting"]
     assert "ink" in {file["name"].split()[0] for file in waiting["missing"]}
-    hand.run(transitions.cancel, job_id)
+    hand.run(transitions.cancel, EVERYBODYS, job_id)
 
 
 def test_a_cell_of_a_newer_version_is_shown_and_left_alone(client, sessions, hand):
@@ -175,7 +176,7 @@ def test_a_cell_of_a_newer_version_is_shown_and_left_alone(client, sessions, han
     job = client.get(f"/api/v1/jobs/{job_id}").get_json()
     assert (job["not_understood"], job["images"][1]["changes"]) == ({"mood": "blue"}, {"mood": "blue", "steps": 3})
     assert "mood: blue" in look(client, f"/?from={job_id}&image=1").text
-    hand.run(transitions.cancel, job_id)
+    hand.run(transitions.cancel, EVERYBODYS, job_id)
 
 
 def test_axes_of_a_newer_version_are_left_alone(client, hand):
@@ -188,7 +189,7 @@ def test_axes_of_a_newer_version_are_left_alone(client, hand):
     job = client.get(f"/api/v1/jobs/{job_id}").get_json()
     assert (job["axes"], list(job["not_understood"])) == ([], ["sweep"])
     assert look(client, f"/jobs/{job_id}").all("article", id="image-1")
-    hand.run(transitions.cancel, job_id)
+    hand.run(transitions.cancel, EVERYBODYS, job_id)
 
 
 def test_a_thousand_cells_are_recorded_by_one_statement_in_a_moment(sessions, hand):

@@ -9,6 +9,7 @@ from threading import Event
 import pytest
 from sqlalchemy import func, select, update
 
+from shared.accounts.scope import EVERYBODYS, Scope
 from shared.db.sessions import transact
 from shared.db.tables import Job, JobUpload, Upload
 from shared.errors import Refused
@@ -54,7 +55,7 @@ def rows(sessions):
 
 
 def is_kept(sessions, picture, owner="ann"):
-    return transact(sessions, lambda session: uploads.is_kept(session, owner, picture.sha256))
+    return transact(sessions, lambda session: uploads.is_kept(session, Scope(owner), picture.sha256))
 
 
 def lies(storage, picture):
@@ -102,7 +103,13 @@ def test_use_begins_the_days_anew(sessions, storage, keep, age):
     keep(PICTURE)
     age(8)
     job = submit(sessions, started_from(PICTURE))
-    transact(sessions, lambda session: (transitions.cancel(session, job.id), transitions.delete(session, job.id)))
+    transact(
+        sessions,
+        lambda session: (
+            transitions.cancel(session, EVERYBODYS, job.id),
+            transitions.delete(session, EVERYBODYS, job.id),
+        ),
+    )
     assert uploads.delete_unused(sessions, storage, DAYS) == 0
 
 
@@ -119,7 +126,7 @@ def test_source_and_mask_stay_as_long_as_their_job(sessions, storage, keep, age)
     job = submit(sessions, started_from(PICTURE, OTHER))
     age(100)
     assert uploads.delete_unused(sessions, storage, DAYS) == 0
-    transact(sessions, lambda session: transitions.delete(session, job.id))
+    transact(sessions, lambda session: transitions.delete(session, EVERYBODYS, job.id))
     assert uploads.delete_unused(sessions, storage, DAYS) == 2
 
 

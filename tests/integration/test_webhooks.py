@@ -14,6 +14,7 @@ import pytest
 from sqlalchemy import text
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db.tables import WebhookDelivery
 from shared.errors import NotFound
 from shared.maintenance import outbox
@@ -56,7 +57,7 @@ def ended(farm, job_factory):
 
     def make(**options):
         job = job_factory(owner="ann", **options)
-        farm.run(transitions.cancel, job.id)
+        farm.run(transitions.cancel, EVERYBODYS, job.id)
         hand_out(farm)
         return job.id
 
@@ -127,8 +128,8 @@ def test_event_that_is_delivered_twice_is_one_message_to_each_endpoint(farm, end
 def test_each_end_of_a_job_that_was_retried_is_told_as_it_was(farm, endpoint, job_factory, receiver):
     endpoint(receiver.url)
     job = job_factory(owner="ann")
-    farm.run(transitions.cancel, job.id)
-    farm.run(transitions.retry, job.id)
+    farm.run(transitions.cancel, EVERYBODYS, job.id)
+    farm.run(transitions.retry, EVERYBODYS, job.id)
     farm.finish(farm.worker().claim())
     hand_out(farm)
     send(farm)
@@ -147,8 +148,8 @@ def test_only_the_owners_endpoints_that_ask_for_it_and_are_not_paused_are_told(f
 def test_job_that_was_deleted_is_told_by_its_number(farm, endpoint, job_factory, receiver):
     endpoint(receiver.url)
     job = job_factory(owner="ann")
-    farm.run(transitions.cancel, job.id)
-    farm.run(transitions.delete, job.id)
+    farm.run(transitions.cancel, EVERYBODYS, job.id)
+    farm.run(transitions.delete, EVERYBODYS, job.id)
     hand_out(farm)
     send(farm)
     assert receiver.bodies[-1]["data"].keys() == {"id", "state", "ended_at"}
@@ -157,7 +158,7 @@ def test_job_that_was_deleted_is_told_by_its_number(farm, endpoint, job_factory,
 def test_url_of_a_job_is_told_with_the_secret_of_all_such(farm, job_factory, receiver):
     for _ in range(2):
         job = job_factory(owner="ann", scheduling={"webhook": receiver.url})
-        farm.run(transitions.cancel, job.id)
+        farm.run(transitions.cancel, EVERYBODYS, job.id)
     [of_jobs] = farm.run(endpoints.every, "ann")
     secret = farm.run(endpoints.rotate, "ann", of_jobs.id).secret
     hand_out(farm)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db.tables import Drain, History
 from shared.queue import transitions
 from tests.support.browsing import look
@@ -180,8 +181,8 @@ def test_black_pictures_that_come_out_right_elsewhere_drain_the_worker(worker, s
 def test_a_black_picture_whose_job_is_deleted_is_asked_about_no_more(worker, slots, sessions, company, spoil):
     spoil("first")
     [image] = images(sessions)
-    Farmhand(sessions).run(transitions.cancel, image.job_id)
-    Farmhand(sessions).run(transitions.delete, image.job_id)
+    Farmhand(sessions).run(transitions.cancel, EVERYBODYS, image.job_id)
+    Farmhand(sessions).run(transitions.delete, EVERYBODYS, image.job_id)
     slots.health.run_once()
     assert slots.health._suspects == set()
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import transact
 from shared.db.tables import Worker
 from shared.queue import reaper, transitions, workers
@@ -32,7 +33,7 @@ def claim(worker, job_factory, **params):
 def test_an_image_cancelled_in_sql_is_closed_here_by_the_next_beat(worker, beat, sessions, job_factory):
     claims = [claim(worker, job_factory), claim(worker, job_factory)]
     flags = [worker.in_flight.open(each) for each in claims]
-    transact(sessions, lambda session: transitions.cancel(session, claims[0].job_id))
+    transact(sessions, lambda session: transitions.cancel(session, EVERYBODYS, claims[0].job_id))
     beat.run_once()
     assert [flag.is_set for flag in flags] == [True, False]
 

@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 from sqlalchemy import select
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db.farm import farm_id
 from shared.db.sessions import transact
 from shared.db.tables import History, Worker
@@ -74,7 +75,7 @@ def test_a_cancel_is_heard_at_once_over_redis(environ, settings, sessions, job_f
         until(lambda: ready(sessions))
         job = job_factory(prompt=f"wait for {tmp_path / 'never'}")
         until(lambda: states(sessions) == ["running"])
-        cancelled = transact(sessions, lambda session: transitions.cancel(session, job.id))
+        cancelled = transact(sessions, lambda session: transitions.cancel(session, EVERYBODYS, job.id))
         events = Events(settings.redis, farm_id(sessions))
         events.announce_cancel(cancelled.running)
         next_job = job_factory()

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image as Picture
 from sqlalchemy import select, update
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db import tables
 from shared.db.sessions import transact
 from shared.db.tables import History, Job
@@ -227,7 +228,7 @@ def test_a_cancel_frees_the_slot_and_leaves_the_checkpoint_resident(worker, slot
     slot = Thread(target=slots.consume, kwargs={"was_passed": False})
     slot.start()
     until(lambda: worker.free_slots < worker.slots and worker.card.resident())
-    running = transact(sessions, lambda session: transitions.cancel(session, job.id)).running
+    running = transact(sessions, lambda session: transitions.cancel(session, EVERYBODYS, job.id)).running
     worker.in_flight.cancel(dict.fromkeys(running, 0))  # an order that came late, of an earlier attempt
     slot.join(0.2)
     assert slot.is_alive()

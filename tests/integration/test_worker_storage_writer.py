@@ -11,6 +11,7 @@ from threading import Thread
 import pytest
 from sqlalchemy import select
 
+from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import transact
 from shared.db.tables import Worker as Row
 from shared.errors import OutOfMemory, StorageAway, StorageError
@@ -132,7 +133,7 @@ def test_a_picture_that_waits_for_the_storage_can_be_cancelled(worker, slots, se
     job = job_factory()
     with away(), spending(slots):
         until(lambda: worker.storage_away)
-        running = transact(sessions, lambda session: transitions.cancel(session, job.id)).running
+        running = transact(sessions, lambda session: transitions.cancel(session, EVERYBODYS, job.id)).running
         worker.in_flight.cancel(running)
     assert states(sessions) == ["cancelled"]
     assert worker.free_slots == worker.slots
@@ -181,7 +182,7 @@ def test_one_object_that_a_working_storage_refuses_is_no_outage(worker, slots, s
     [image] = images(sessions)
     assert (image.strikes, image.attempt) == (0, 3)
     assert "Permission denied" in image.reason
-    transact(sessions, lambda session: transitions.retry(session, job.id))
+    transact(sessions, lambda session: transitions.retry(session, EVERYBODYS, job.id))
     slots.consume(was_passed=False)
     assert states(sessions) == ["succeeded"]
 

@@ -1,0 +1,52 @@
+"""Who asks: an owner in a role, and how far that lets them reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from shared.accounts.scope import EVERYBODYS, Scope
+
+
+class Role(StrEnum):
+    """What a key is good for; each role may do what the ones before it may."""
+
+    VIEWER = "viewer"
+    """Looks at its owner's jobs and pictures, and changes nothing."""
+    USER = "user"
+    """Submits jobs, and does with them and their pictures what it likes."""
+    OPERATOR = "operator"
+    """Runs the farm: its workers, and everybody's place in the queue, without seeing what others render."""
+    ADMIN = "admin"
+    """Sees and changes everything, and hands out keys."""
+
+    def includes(self, other: Role) -> bool:
+        """True if who has this role may do what the other one may."""
+        return _RANKS[self] >= _RANKS[other]
+
+
+_RANKS: Final = {role: rank for rank, role in enumerate(Role)}
+
+
+@dataclass(frozen=True)
+class Principal:
+    """Who asks."""
+
+    owner: str
+    role: Role
+    key_id: int | None = None  # of a key in SQL
+
+    @property
+    def own(self) -> Scope:
+        """The owner's jobs and pictures alone: what lists show that name nobody."""
+        return Scope(self.owner)
+
+    @property
+    def scope(self) -> Scope:
+        """The jobs and pictures that this principal may name."""
+        return EVERYBODYS if self.role == Role.ADMIN else self.own
+
+
+LOCAL: Final = Principal("local", Role.ADMIN)
+"""The one person of a farm without keys."""
