@@ -307,7 +307,7 @@ def test_api_that_is_killed_starts_again(farm: farms.Up):
 
 
 def test_farm_that_stops_leaves_nothing_and_the_next_start_finds_everything(farm: farms.Up, environ: dict[str, str]):
-    """However it is stopped: by Ctrl-C, by kill -9, by TERM."""
+    """However it is stopped: by Ctrl-C, by kill -9."""
     done = ended(farm.url, submit(farm.url, prompt="yesterday's")["id"])
     yesterday = picture(farm.url, done["id"])
     processes = farms.family(farm.process.pid)
@@ -316,12 +316,25 @@ def test_farm_that_stops_leaves_nothing_and_the_next_start_finds_everything(farm
     assert farms.gone(processes), processes
     with farms.up(environ) as killed:
         assert job(killed.url, done["id"])["params"]["prompt"] == "yesterday's"
+        assert picture(killed.url, done["id"]) == yesterday
         processes = farms.family(killed.process.pid)
         os.kill(killed.process.pid, signal.SIGKILL)
         killed.process.wait()
         farms.await_end(processes)
-    with farms.up(environ) as again:
-        assert picture(again.url, done["id"]) == yesterday
+
+
+@pytest.mark.nightly
+def test_farm_that_was_killed_starts_again_and_ends_by_term(environ: dict[str, str], tmp_path: Path):
+    fresh = environ | {"FARM_HOME": str(tmp_path / "home")}
+    with farms.up(fresh) as killed:
+        until(lambda: checkpoints(killed.url), farms.START_SECONDS, "the checkpoint to be found")
+        job_id = submit(killed.url)["id"]
+        processes = farms.family(killed.process.pid)
+        os.kill(killed.process.pid, signal.SIGKILL)
+        killed.process.wait()
+        farms.await_end(processes)
+    with farms.up(fresh) as again:
+        assert ended(again.url, job_id)["state"] == "succeeded"
         processes = farms.family(again.process.pid)
         assert again.stop(signal.SIGTERM) == 0
         assert farms.gone(processes), processes
@@ -329,7 +342,9 @@ def test_farm_that_stops_leaves_nothing_and_the_next_start_finds_everything(farm
 
 def test_render_without_a_farm_starts_one_and_stops_it(environ: dict[str, str], tmp_path: Path):
     """What `make render` does in a fresh clone: all of it for one picture, and nothing left."""
-    fresh = environ | {"FARM_HOME": str(tmp_path / "home")}
+    (tmp_path / "models").mkdir()
+    write_tiny(tmp_path / "models" / "tiny.safetensors")
+    fresh = environ | {"FARM_HOME": str(tmp_path / "home"), "FARM_MODELS": str(tmp_path / "models")}
     client = farms.start(fresh, "render", "--seed=7", "--steps=4", f"--out={tmp_path}", "--", RENDER["prompt"])
     processes = until(lambda: whole_family(client.pid), farms.START_SECONDS, "the farm's processes")
     out, _ = client.communicate(timeout=200)
