@@ -88,8 +88,8 @@ def slots(settings, sessions, monkeypatch) -> Iterator[Slots]:
     "asked",
     [
         {"vae": "none"},
-        {"vae": "white"},
-        {"vae": "white", "refiner": {"checkpoint": "refiner"}},
+        pytest.param({"vae": "white"}, marks=pytest.mark.nightly),
+        pytest.param({"vae": "white", "refiner": {"checkpoint": "refiner"}}, marks=pytest.mark.nightly),
         {"vae": "white", "hires": {"checkpoint": "refiner", "scale": 1.5}},
     ],
     ids=str,

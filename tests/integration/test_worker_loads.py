@@ -199,7 +199,7 @@ def resident_bytes() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.parametrize("cycles", [20, pytest.param(200, marks=[pytest.mark.nightly, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize("cycles", [9, pytest.param(200, marks=[pytest.mark.nightly, pytest.mark.timeout(3600)])])
 def test_checkpoints_that_come_and_go_leave_nothing_on_card_or_host(start, claims, ledger, monkeypatch, cycles):
     """With previews, and with pictures and loads that fail: one checkpoint at a time, of two."""
     monkeypatch.setattr(preview_queue, "SECONDS", 0.0)

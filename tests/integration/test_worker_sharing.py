@@ -115,6 +115,7 @@ def test_two_checkpoints_have_one_text_encoder_and_one_vae_which_count_once(star
     assert not resident(card)[Model("checkpoint", claims["refiner"].checkpoint)].keys() & first.keys()
 
 
+@pytest.mark.nightly
 def test_two_checkpoints_of_sdxl_have_both_text_encoders_and_the_vae_once(start, farm, settings, sessions):
     one, other = (small_checkpoints.build("sdxl", seed) for seed in (0, 1))
     write_file, write_folder = small_checkpoints.write_file, small_checkpoints.write_folder
@@ -252,7 +253,7 @@ def test_an_estimate_counts_numbers_in_the_format_that_the_card_computes_in(star
     assert card._residency.bytes_of([model]) == estimated
 
 
-@pytest.mark.parametrize("cycles", [6, pytest.param(200, marks=[pytest.mark.nightly, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize("cycles", [4, pytest.param(200, marks=[pytest.mark.nightly, pytest.mark.timeout(3600)])])
 def test_switches_between_three_checkpoints_keep_no_network_of_those_that_left(start, claims, cycles):
     card = start(resident_bytes=0)
     order = [claims[name] for name in ("base", "twin", "refiner")]

@@ -93,6 +93,7 @@ run.run(lambda step, progress: {"loss": (network.weight - 1).square().mean()}, l
 """
 
 
+@pytest.mark.nightly
 def test_training_goes_on_after_it_was_killed(tmp_path: Path) -> None:
     state = tmp_path / "state.pt"
     with subprocess.Popen(

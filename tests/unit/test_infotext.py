@@ -169,7 +169,7 @@ def named(params: RenderParams) -> RenderParams:
     return params.model_copy(update=changes)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(resolved())
 def test_what_is_written_is_read_back(given_params):
     found = read(write(given_params))
@@ -369,7 +369,7 @@ def test_a_hostile_text_costs_no_time_and_raises_nothing(hostile):
     assert sum(map(len, found.left_out)) < 20_000
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text(max_size=300) | st.from_regex(r'(\w[\w ]{1,9}: ("[^"]*"|\\|[^,]*),? ?\n?){1,9}', fullmatch=True))
 def test_no_text_makes_the_reader_raise(anything):
     RenderParams(**read(anything).params)

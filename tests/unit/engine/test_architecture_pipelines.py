@@ -227,7 +227,7 @@ def scores(step: Denoise) -> list[tuple[float, ...]]:
     ("changes", "size"),
     [
         ({}, 64),
-        ({"img2img": Img2Img(picture=SHA, denoising=1.0)}, 64),
+        pytest.param({"img2img": Img2Img(picture=SHA, denoising=1.0)}, 64, marks=pytest.mark.nightly),
         ({"hires": Hires(scale=1.5, steps=6, denoising=1.0, upscaler="None")}, 96),
     ],
     ids=["of a prompt", "over a picture", "in the second pass"],

@@ -101,6 +101,7 @@ def test_in_another_order_beside_others_and_again_each_is_what_it_is_alone(
 EXACT = ["Euler a", "DPM++ SDE", ADAPTIVE]
 
 
+@pytest.mark.nightly
 def test_exact_pictures_are_the_same_to_the_bit_in_any_company(
     engine: Engine, tiny: Weights, base: RenderParams, mixed: Params
 ) -> None:

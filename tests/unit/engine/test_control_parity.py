@@ -18,7 +18,6 @@ from worker.engine.loop.engine import Engine
 IN_EVERY_RUN = {
     "SD 1, two nets for parts of the steps",
     "SD 1, a picture over another one",
-    "SDXL, two pictures for a union",
 }
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, by numpy 2
 

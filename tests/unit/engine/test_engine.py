@@ -137,7 +137,7 @@ MIXED = [
 ]
 
 
-@pytest.mark.parametrize("count", [12, pytest.param(24, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("count", [8, pytest.param(24, marks=pytest.mark.nightly)])
 def test_pictures_are_in_company_what_they_are_alone(start: Callable[..., Run], calls: list[int], count: int) -> None:
     alone = [start(**mixed).result(SECONDS) for mixed in MIXED[:count]]
     calls_alone = len(calls)

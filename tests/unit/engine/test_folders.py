@@ -91,7 +91,7 @@ UNREAD = {("sd1", "addition_time_embed_dim"), ("sd1", "projection_class_embeddin
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("kind", ["sdxl", "sd1"])
+@pytest.mark.parametrize("kind", ["sdxl", pytest.param("sd1", marks=pytest.mark.nightly)])
 def test_a_hostile_value_of_a_configuration_is_refused_in_plain_words(
     kind: str, name: str, small_folder: Small, tmp_path: Path
 ) -> None:

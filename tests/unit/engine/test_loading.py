@@ -191,7 +191,11 @@ def fails_at(monkeypatch: pytest.MonkeyPatch, what: str, kind: type[Exception]) 
 
 @pytest.mark.parametrize(
     ("kind", "raised"),
-    [(torch.OutOfMemoryError, OutOfMemory), (RuntimeError, ModelFileError), (ModelFileError, ModelFileError)],
+    [
+        (torch.OutOfMemoryError, OutOfMemory),
+        pytest.param(RuntimeError, ModelFileError, marks=pytest.mark.nightly),
+        pytest.param(ModelFileError, ModelFileError, marks=pytest.mark.nightly),
+    ],
 )
 def test_a_load_that_fails_leaves_nothing_on_the_card(
     load: Callable[..., Weights],
@@ -297,7 +301,7 @@ def held(load: Callable[..., Weights]) -> Converted:
     return found[0]
 
 
-@pytest.fixture(params=[2**30, 0], ids=["pinned", "pageable"])
+@pytest.fixture(params=[2**30, pytest.param(0, marks=pytest.mark.nightly)], ids=["pinned", "pageable"])
 def pinnable(request: pytest.FixtureRequest, ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> int:
     """How many bytes the host pins."""
     monkeypatch.setattr(ledger, "pinnable", request.param)

@@ -30,7 +30,7 @@ SECONDS = 120
 
 
 def test_a_mix_of_jobs_is_in_company_what_it_is_alone(engine: Engine, tiny: Weights) -> None:
-    jobs = company.mix(12, seed=1, sides=(64, 72), most_steps=3)
+    jobs = company.mix(8, seed=1, sides=(64, 72), most_steps=3)
     alone = [company.start(engine, {company.NAME: tiny}, job) for job in jobs]
     together = company.together(engine, {company.NAME: tiny}, jobs, in_flight=8)
     distances = [company.distance(*pair) for pair in zip(alone, together, strict=True)]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from _pytest.mark import ParameterSet
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -28,7 +29,13 @@ Small = Callable[[str], Path]
 OUT = "model.diffusion_model.out.2"
 OPEN_CLIP = "conditioner.embedders.1.model."
 ATTENTION = f"{OPEN_CLIP}transformer.resblocks.0.attn."
+NIGHTLY = pytest.mark.nightly
 READ = "float32, float16, bfloat16 and float8 (e4m3fn, e5m2) are read"
+
+
+def by_night(*cases: object) -> list[ParameterSet]:
+    """Return cases of which those by day are representatives."""
+    return [pytest.param(one, marks=NIGHTLY) for one in cases]
 
 
 def write(path: Path, header: object, weights: bytes = b"") -> Path:
@@ -39,7 +46,7 @@ def write(path: Path, header: object, weights: bytes = b"") -> Path:
 
 
 @pytest.mark.parametrize("ending", ["scale_weight", "weight_scale"])
-@pytest.mark.parametrize("form", [torch.float8_e4m3fn, torch.float8_e5m2])
+@pytest.mark.parametrize("form", [torch.float8_e4m3fn, *by_night(torch.float8_e5m2)])
 def test_a_weight_with_a_scale_is_multiplied_by_it(
     ending: str, form: torch.dtype, small_file: Small, tmp_path: Path, cpu: Device
 ) -> None:
@@ -119,8 +126,8 @@ def test_a_scale_may_be_in_another_file_of_the_network(tmp_path: Path) -> None:
     assert {name: one.tolist() for name, one in read.items()} == {"a.weight": [0.5, 0.5]}
 
 
-@pytest.mark.parametrize("form", [torch.int8, torch.uint8, torch.float8_e4m3fnuz])
-@pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl", "sdxl-refiner"])
+@pytest.mark.parametrize("form", [torch.int8, *by_night(torch.uint8, torch.float8_e4m3fnuz)])
+@pytest.mark.parametrize("kind", ["sd1", "sdxl", *by_night("sd2", "sdxl-refiner")])
 def test_no_weight_of_a_network_escapes_the_check_of_its_format(
     kind: str, form: torch.dtype, small_file: Small
 ) -> None:
@@ -136,10 +143,10 @@ def test_no_weight_of_a_network_escapes_the_check_of_its_format(
     ("weight", "scale", "words"),
     [
         (torch.zeros(4, 4).byte(), None, f"its {OUT}.weight is stored as uint8: {READ}"),
-        (torch.zeros(4, 4, dtype=torch.int8), None, "is stored as int8"),
-        (torch.zeros(4, 4).to(torch.float8_e4m3fnuz), None, "is stored as float8_e4m3fnuz"),
-        (torch.zeros(4, 4).to(torch.float8_e5m2fnuz), None, "is stored as float8_e5m2fnuz"),
-        (torch.zeros(4, 4).to(torch.float8_e8m0fnu), None, "is stored as float8_e8m0fnu"),
+        pytest.param(torch.zeros(4, 4, dtype=torch.int8), None, "is stored as int8", marks=NIGHTLY),
+        pytest.param(torch.zeros(4, 4).to(torch.float8_e4m3fnuz), None, "is stored as float8_e4m3fnuz", marks=NIGHTLY),
+        pytest.param(torch.zeros(4, 4).to(torch.float8_e5m2fnuz), None, "is stored as float8_e5m2fnuz", marks=NIGHTLY),
+        pytest.param(torch.zeros(4, 4).to(torch.float8_e8m0fnu), None, "is stored as float8_e8m0fnu", marks=NIGHTLY),
         (torch.zeros(4, 4).to(torch.float8_e4m3fn), torch.ones(4), "is stored in blocks with (4,) scales"),
     ],
 )

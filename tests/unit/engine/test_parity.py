@@ -21,12 +21,9 @@ from worker.engine.loop.engine import Engine
 
 IN_EVERY_RUN = {
     ("SD 1", "file"),
-    ("SD 2, noise", "file"),
     ("SD 2, velocity", "folder"),
     ("SDXL, own sizes and a negative prompt", "file"),
     ("SDXL with the refiner", "file"),
-    ("SDXL inpainting", "folder"),
-    ("SDXL, velocity from zero signal", "file"),
 }
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, by numpy 2
 EVERY = [

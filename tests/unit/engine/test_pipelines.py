@@ -129,8 +129,9 @@ def test_the_more_is_painted_anew_the_less_is_left(start: Start) -> None:
 @pytest.mark.parametrize(
     ("denoising", "exact_steps", "sampler", "calls"),
     [
-        (0.5, False, "Euler", 11), (0.0, False, "Euler", 1), (1.0, False, "Euler", 20), (0.75, False, "DDIM", 14),
-        (0.5, True, "Euler", 20), (0.0, False, "DDIM", 1), (1.0, False, "DDIM", 18),
+        (0.5, False, "Euler", 11), (0.0, False, "Euler", 1), (0.75, False, "DDIM", 14), (0.5, True, "Euler", 20),
+        *(pytest.param(*one, marks=pytest.mark.nightly)
+          for one in ((1.0, False, "Euler", 20), (0.0, False, "DDIM", 1), (1.0, False, "DDIM", 18))),
     ],
 )  # fmt: skip
 def test_as_many_steps_are_taken_as_the_strength_says(

@@ -64,7 +64,7 @@ def every_form(by_day: Collection[tuple[str, str]]) -> list[ParameterSet]:
     return [pytest.param(*one) if one in by_day else by_night(*one) for one in forms]
 
 
-@pytest.mark.parametrize(("kind", "form"), every_form({("sd2", "file"), ("sdxl", "file"), ("sdxl-refiner", "folder")}))
+@pytest.mark.parametrize(("kind", "form"), every_form({("sdxl", "file"), ("sd2", "folder")}))
 def test_every_weight_reaches_its_network(
     kind: str, form: str, small_file: Small, small_folder: Small, built_small: Built
 ) -> None:
@@ -506,7 +506,7 @@ def test_a_folder_whose_networks_do_not_fit_together_is_refused(
     assert words in reason(folder)
 
 
-@pytest.mark.parametrize("kind", ["sd1", by_night("sd2-inpainting"), "sdxl", by_night("sdxl-refiner")])
+@pytest.mark.parametrize("kind", ["sd1", by_night("sd2-inpainting"), by_night("sdxl"), by_night("sdxl-refiner")])
 def test_a_guidance_embedding_is_left_out_and_noted(kind: str, small_file: Small, tmp_path: Path, cpu: Device) -> None:
     path = changed(small_file(kind), tmp_path, **{f"{UNET}time_embed.cond_proj.weight": torch.ones(64, 256)})
     if (beside := small_file(kind).with_suffix(".yaml")).exists():
@@ -531,7 +531,11 @@ def build(weights: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "count"),
-    [("sd2", 4), ("sdxl", 4), *(pytest.param(kind, 40, marks=pytest.mark.nightly) for kind in KINDS if kind != "sd1")],
+    [
+        ("sd2", 4),
+        by_night("sdxl", 4),
+        *(pytest.param(kind, 40, marks=pytest.mark.nightly) for kind in KINDS if kind != "sd1"),
+    ],
 )
 def test_a_weight_that_is_missing_or_too_many_is_noticed(kind: str, count: int, small_file: Small) -> None:
     weights = shapes(small_file(kind))

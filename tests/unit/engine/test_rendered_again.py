@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import pytest
+from _pytest.mark import ParameterSet
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -51,6 +53,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "jpeg": {"format": "jpeg"},
     "webp": {"format": "webp"},
 }  # fmt: skip
+BY_DAY = {"ancestral", "brownian", "churned", "prompts", "tiled", "hires", "inpainted", "exact", "jpeg"}
 
 SIZED: dict[str, Any] = {
     "original_size": {"width": 1536, "height": 1024},
@@ -67,6 +70,11 @@ OF_SDXL: dict[str, dict[str, Any]] = {
     "clip skip": {"clip_skip": 3, "sdxl_clip_l_skip": True, "negative_prompt": ""},
     "painted over": {"img2img": OVER, "crop": {"left": 16}},
 }
+
+
+def by_day(kinds: Iterable[str], representatives: Collection[str]) -> list[ParameterSet]:
+    """All kinds as parameters: those that are no representatives are nightly."""
+    return [pytest.param(kind, marks=() if kind in representatives else pytest.mark.nightly) for kind in kinds]
 
 
 def decoded(data: bytes) -> Pixels:
@@ -94,7 +102,7 @@ def assert_rendered_again(engine: Engine, kit: Kit, wanted: RenderParams) -> Pix
     return decoded(stored)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", by_day(KINDS, BY_DAY))
 def test_a_stored_picture_is_rendered_again_to_the_pixel(kind: str, engine: Engine, tiny: Weights):
     wanted = params(KINDS[kind])
     kit = Kit(tiny, refiner=tiny if wanted.refiner else None)
@@ -116,7 +124,7 @@ def test_a_stored_picture_with_restored_faces_is_rendered_again_to_the_pixel(
     assert not np.array_equal(plain, restored)
 
 
-@pytest.mark.parametrize("kind", OF_SDXL)
+@pytest.mark.parametrize("kind", by_day(OF_SDXL, {"sizes", "refined"}))
 def test_a_stored_picture_of_sdxl_is_rendered_again_to_the_pixel(kind: str, engine: Engine, small: Small):
     wanted = params(OF_SDXL[kind])
     refiner = small("sdxl-refiner") if wanted.refiner else None

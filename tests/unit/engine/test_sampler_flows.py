@@ -39,18 +39,14 @@ PAIRS: Final = [
     for sampler, facts in FACTS.items()
     for schedule in (facts.schedules[1:] or (AUTOMATIC,))  # `automatic` is one of the others, or the only one
 ]
-FEW_PAIRS: Final = [  # one of each family, from pure noise, where mistakes are largest
+FEW_PAIRS: Final = [  # of several families, from pure noise, where mistakes are largest
     ("DPM++ 2M", "exponential"),
     ("DPM++ SDE", "karras"),
     ("Euler a", "sgm_uniform"),
     ("DPM adaptive", AUTOMATIC),
     ("UniPC", AUTOMATIC),
     ("LCM", "normal"),
-    ("Euler", "karras"),
     ("Heun", "normal"),
-    ("DPM++ 2M SDE", "exponential"),
-    ("LMS", "sgm_uniform"),
-    ("DPM fast", AUTOMATIC),
     ("DDIM", AUTOMATIC),
 ]
 FIRST_ORDER: Final = {"Euler", "Euler a", "DDIM"}

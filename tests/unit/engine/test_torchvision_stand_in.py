@@ -47,6 +47,7 @@ def test_it_finds_no_modules_but_spandrel_s() -> None:
     assert sys.meta_path.count(finder) == 1
 
 
+@pytest.mark.nightly
 def test_a_torchvision_that_is_installed_is_used(tmp_path: Path) -> None:
     functional = tmp_path / "torchvision/transforms/functional.py"
     functional.parent.mkdir(parents=True)

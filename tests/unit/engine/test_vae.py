@@ -352,6 +352,7 @@ def test_convolutions_are_as_before_after_the_block_and_after_an_error(tiny: Wei
     assert torch.equal(to_pixels([ToPixels(tiny, latent())])[0], before)
 
 
+@pytest.mark.nightly
 def test_a_large_picture_without_seams_has_none_between_its_tiles_and_over_its_edges(
     engine: Engine, local: Weights, small_tiles: None
 ) -> None:
