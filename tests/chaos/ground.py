@@ -29,7 +29,7 @@ SERVERS = {"postgres": "PostgreSQL", "redis": "Redis"}
 QUICK = {
     "FARM_LEASE_SECONDS": "2",
     "FARM_BEAT_SECONDS": "0.5",
-    "FARM_LOOK_SECONDS": "0.1",
+    "FARM_LOOK_SECONDS": "0.3",
     "FARM_RESCAN_SECONDS": "3600",
     "FARM_LOG_FORMAT": "json",
     "OMP_NUM_THREADS": "1",
