@@ -102,11 +102,12 @@ def test_no_page_has_anything_that_axe_finds_wrong(visit, seen: dict[str, Any]):
         page.evaluate(UNFOLD)
         wrong += violations(page)
 
-    page.goto("/pictures")
-    page.locator(".tile a").first.click()
-    page.keyboard.press("i")
-    expect(page.get_by_role("dialog").locator(".facts").first).to_be_visible()
-    wrong += violations(page)
+    for address in ("/pictures", f"/jobs/{jobs['plain']}"):
+        page.goto(address)
+        page.locator("[data-picture] a.picture").first.click()
+        page.keyboard.press("i")
+        expect(page.get_by_role("dialog").locator(".facts").first).to_be_visible()
+        wrong += violations(page)
     page.context.clear_cookies()
     page.goto("/sign-in")
     wrong += violations(page)
