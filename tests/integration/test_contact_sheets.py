@@ -11,6 +11,8 @@ from flask import Flask
 from PIL import Image
 from sqlalchemy import select, text
 
+from api.security import auth
+from shared.accounts.principal import Principal, Role
 from shared.accounts.scope import EVERYBODYS
 from shared.db.tables import Outbox, Sheet
 from shared.errors import StorageAway
@@ -277,7 +279,8 @@ class TestOverHttp:
         shown = [row["Prompt"] for row in rows]
         assert shown == ["'=1+1", "'+cmd", "'-x", "'@SUM(A1)", "'\tx", "-1.5", "plain, with a comma"]
 
-    def test_the_job_of_another_owner_has_no_sheet_at_all(self, farm, client):
+    def test_the_job_of_another_owner_has_no_sheet_at_all(self, farm, client, monkeypatch):
+        monkeypatch.setattr(auth, "LOCAL", Principal("local", Role.USER))
         job = farm.run(submit, sweep("ann", PARAMS, AXES)).job
         for kind in ("png", "csv", "json"):
             answer = client.get(f"/api/v1/jobs/{job.id}/sheet.{kind}")
