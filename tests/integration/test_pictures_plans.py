@@ -67,14 +67,14 @@ def explained(session, query):
 @pytest.mark.parametrize("order", ["newest", "oldest"])
 def test_a_page_reads_little_more_than_it_shows(gallery, wanted, order):
     with gallery() as session:
-        query = queries._page("ann", wanted, order, None).limit(61)
+        query = queries._page(Scope("ann"), wanted, order, None).limit(61)
         assert read_rows(explained(session, query)) < 800
 
 
 def test_a_page_far_behind_reads_no_more_than_the_first(gallery):
     with gallery() as session:
         behind = transact(gallery, lambda session: queries.page(session, Scope("ann"), Filter(), limit=2000)).next
-        assert read_rows(explained(session, queries._page("ann", Filter(), "newest", behind).limit(61))) < 70
+        assert read_rows(explained(session, queries._page(Scope("ann"), Filter(), "newest", behind).limit(61))) < 70
 
 
 def percentile(seconds, share=0.99):

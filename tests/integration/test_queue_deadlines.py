@@ -258,7 +258,7 @@ def test_hold_and_release_of_what_is_in_another_state_name_it(hand, submit):
     with pytest.raises(Conflict, match=f"Job {job.id} cannot be held: it is held"):
         hand.run(hold, EVERYBODYS, job.id, by="ann")
     with pytest.raises(NotFound, match="There is no job 4711"):
-        hand.run(hold, 4711, by="ann")
+        hand.run(hold, EVERYBODYS, 4711, by="ann")
 
 
 def test_cancel_and_retry_of_a_held_job_queue_it_for_good(hand, submit):
@@ -462,7 +462,7 @@ def test_turns_holds_releases_claims_and_cancels_at_once_leave_a_job_that_adds_u
     def meddle() -> None:
         for move in (hold, release) * 8:
             try:
-                hand.run(move, job.id, by="ann")
+                hand.run(move, EVERYBODYS, job.id, by="ann")
             except Conflict:
                 continue
 
