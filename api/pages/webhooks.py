@@ -9,7 +9,6 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
-from api.http.parameters import DeliveriesQuery
 from api.http.problems import refused
 from api.languages import _, lazy, ngettext
 from api.pages.query_args import number
@@ -19,6 +18,7 @@ from api.sentences import said
 from api.services import services
 from api.use_cases import webhooks as use_cases
 from shared.errors import Conflict, FieldError, Refused
+from shared.webhooks.deliveries import Listing
 from shared.webhooks.messages import FORMATS, KINDS
 
 FORMAT_WORDS: Final = {"standard": lazy("JSON for programs"), "discord": "Discord", "slack": "Slack"}
@@ -131,8 +131,7 @@ def _once(made: WebhookBody) -> Response:
 
 
 def _one(webhook: WebhookBody) -> str:
-    query = DeliveriesQuery(cursor=number("cursor"), limit=_SHOWN)
-    page = use_cases.listed(services(), auth.principal(), webhook.id, query)
+    page = use_cases.listed(services(), auth.principal(), webhook.id, Listing(cursor=number("cursor"), limit=_SHOWN))
     return render_template(
         "webhook.html",
         webhook=webhook,

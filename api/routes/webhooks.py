@@ -24,6 +24,7 @@ from api.schemas.webhooks import (
 from api.security import auth
 from api.services import services
 from api.use_cases import webhooks as use_cases
+from shared.webhooks.deliveries import Listing
 
 GONE: Final[ResponseDict] = {"204": None}
 
@@ -81,7 +82,9 @@ def test(path: WebhookPath) -> Response:
 @blueprint.get("/<id:webhook_id>/deliveries", responses=answers(DeliveryPageBody, 200) | NOT_FOUND)
 def deliveries(path: WebhookPath, query: DeliveriesQuery) -> Response:
     """List what was sent, or is to be sent, to a webhook, the latest first."""
-    return reply(use_cases.listed(services(), auth.principal(), path.webhook_id, query))
+    return reply(
+        use_cases.listed(services(), auth.principal(), path.webhook_id, Listing(query.state, query.cursor, query.limit))
+    )
 
 
 @blueprint.post("/<id:webhook_id>/replay", responses=answers(ReplayedBody, 202) | NOT_FOUND | CONFLICT)

@@ -35,6 +35,7 @@ from shared.queue import holds, queries, rescheduling, transitions
 from shared.queue.queries import Span
 from shared.queue.submit import Admission, repeated
 from shared.queue.submit import submit as record
+from shared.webhooks import endpoints
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +75,8 @@ def submit(
     def admit_and_record(session: Session) -> tuple[queries.JobView, bool, tuple[str, ...]]:
         complete = admission or admit(session, request, Catalogue.read(session))
         submission = record(session, replace(complete, lesson=lesson), idempotency_key)
+        if request.scheduling.webhook:
+            endpoints.of_jobs(session, who.owner)
         return queries.job(session, who.own, submission.job.id), submission.is_new, complete.notes
 
     view, is_new, notes = transact(services.sessions, admit_and_record)

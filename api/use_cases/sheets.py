@@ -60,24 +60,21 @@ def table(services: Services, who: Principal, job_id: int) -> SheetBody:
 def as_csv(sheet: SheetBody) -> str:
     """Return a sheet as comma-separated values: a line for each cell, below the names of the columns.
 
-    What a spreadsheet would run as a formula is written as text.
+    What a spreadsheet would run as a formula is written as text. Axes of one label are told apart by what they vary, or
+    by a number.
     """
+    labels = [" ".join(part for part in (axis.label, axis.of) if part) for axis in sheet.axes]
+    times = Counter(labels)
+    headings = [label if times[label] == 1 else f"{label} {number}" for number, label in enumerate(labels, 1)]
     changed = dict.fromkeys(name for cell in sheet.cells for name in cell.changes)
     out = StringIO()
     lines = csv.writer(out)
-    lines.writerow(map(_text, ["index", "state", *_headings(sheet), "seed", *changed, "seconds", "reason", "picture"]))
+    lines.writerow(map(_text, ["index", "state", *headings, "seed", *changed, "seconds", "reason", "picture"]))
     for cell in sheet.cells:
         values = [cell.changes.get(name) for name in changed]
         line = [cell.index, cell.state, *cell.titles, cell.seed, *values, cell.seconds, cell.reason, cell.picture]
         lines.writerow(map(_text, line))
     return out.getvalue()
-
-
-def _headings(sheet: SheetBody) -> list[str]:
-    """Return the labels of the axes; if two have one, with what each of them varies or a number."""
-    labels = [" ".join(part for part in (axis.label, axis.of) if part) for axis in sheet.axes]
-    times = Counter(labels)
-    return [label if times[label] == 1 else f"{label} {number}" for number, label in enumerate(labels, 1)]
 
 
 def _text(value: Any) -> str:  # noqa: ANN401 - a value of JSON

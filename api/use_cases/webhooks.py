@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlalchemy.orm import Session
 
-from api.http.parameters import DeliveriesQuery
 from api.schemas.webhooks import (
     DeliveryBody,
     DeliveryPageBody,
@@ -18,6 +19,7 @@ from api.services import Services
 from shared.accounts.principal import Principal
 from shared.db.sessions import transact
 from shared.webhooks import deliveries, endpoints
+from shared.webhooks.deliveries import Listing
 
 
 def every(services: Services, who: Principal) -> WebhooksBody:
@@ -69,14 +71,14 @@ def test(services: Services, who: Principal, webhook_id: int) -> DeliveryBody:
     return DeliveryBody.of(transact(services.sessions, send))
 
 
-def listed(services: Services, who: Principal, webhook_id: int, query: DeliveriesQuery) -> DeliveryPageBody:
+def listed(services: Services, who: Principal, webhook_id: int, which: Listing) -> DeliveryPageBody:
     """Return a page of what was sent, or is to be sent, to a webhook. Raises NotFound."""
 
     def read(session: Session) -> list[deliveries.DeliveryView]:
         endpoints.find(session, who.owner, webhook_id)
-        return deliveries.listed(session, webhook_id, query.state, query.cursor, query.limit + 1)
+        return deliveries.listed(session, webhook_id, replace(which, limit=which.limit + 1))
 
-    return DeliveryPageBody.of(transact(services.sessions, read), query.limit)
+    return DeliveryPageBody.of(transact(services.sessions, read), which.limit)
 
 
 def delivery(services: Services, who: Principal, delivery_id: int) -> DeliveryBody:

@@ -44,16 +44,12 @@ def check(session: Session, owner: str, job_id: int, wanted: Change, limits: Lim
     """
     given = {name: getattr(wanted, name) for name in FIELDS if name != "hold" and getattr(wanted, name) is not None}
     problems = scheduling.impossible(session, owner, Scheduling(**given), limits)
-    if wanted.expires_at and wanted.hold is not False and _is_held_until(session, job_id, wanted.expires_at):
-        problems.append(scheduling.TOO_EARLY)
+    if wanted.expires_at and wanted.hold is not False:
+        held = select(Image.id).where(Image.job_id == job_id, Image.state == ImageState.HELD)
+        if session.scalar(select(held.where(Image.held_until >= wanted.expires_at).exists())):
+            problems.append(scheduling.TOO_EARLY)
     if problems:
         raise _refused(problems)
-
-
-def _is_held_until(session: Session, job_id: int, moment: datetime) -> bool:
-    """Return whether images of the job are held until then, or for longer."""
-    held = select(Image.id).where(Image.job_id == job_id, Image.state == ImageState.HELD, Image.held_until >= moment)
-    return session.scalar(select(held.exists())) is True
 
 
 def _refused(problems: list[FieldError]) -> Refused:

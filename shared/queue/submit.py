@@ -26,7 +26,6 @@ from shared.params.scheduling import NO_SCHEDULING, Scheduling, utc_words
 from shared.prompts import composable
 from shared.queue.history import Event
 from shared.queue.holds import held_by
-from shared.webhooks import endpoints
 
 
 @dataclass(frozen=True)
@@ -122,8 +121,6 @@ def submit(session: Session, admission: Admission, idempotency_key: str | None =
     )
     if job is None:
         return _earlier(session, admission, idempotency_key)
-    if scheduling.webhook:
-        endpoints.of_jobs(session, owner)
     draft = {"draft_every": admission.draft_every, "draft_reason": AWAITS_APPROVAL}
     session.execute(_IMAGES, {"job_id": job.id} | draft | _lanes(admission) | _held(owner, scheduling))
     pictures = dict.fromkeys(

@@ -247,16 +247,23 @@ def pause_seconds(tries: int) -> float:
     return min(FIRST_PAUSE_SECONDS * 2.0 ** min(tries - 1, 30), LONGEST_PAUSE_SECONDS)
 
 
-def listed(
-    session: Session, endpoint_id: int, states: Collection[State] = (), cursor: int | None = None, limit: int = 50
-) -> list[DeliveryView]:
-    """Return deliveries to an endpoint in any of `states` (none given: in all) from before `cursor`, latest first."""
+@dataclass(frozen=True)
+class Listing:
+    """Which deliveries to list: those in any of `states` (none given: in all) from before `cursor`, latest first."""
+
+    states: Collection[State] = ()
+    cursor: int | None = None
+    limit: int = 50
+
+
+def listed(session: Session, endpoint_id: int, which: Listing = Listing()) -> list[DeliveryView]:
+    """Return deliveries to an endpoint."""
     query = select(WebhookDelivery).where(WebhookDelivery.endpoint_id == endpoint_id)
-    if cursor is not None:
-        query = query.where(WebhookDelivery.id < cursor)
-    if states:
-        query = query.where(_STATE.in_(states))
-    return [_view(row) for row in session.scalars(query.order_by(WebhookDelivery.id.desc()).limit(limit))]
+    if which.cursor is not None:
+        query = query.where(WebhookDelivery.id < which.cursor)
+    if which.states:
+        query = query.where(_STATE.in_(which.states))
+    return [_view(row) for row in session.scalars(query.order_by(WebhookDelivery.id.desc()).limit(which.limit))]
 
 
 def find(session: Session, owner: str, delivery_id: int) -> DeliveryView:

@@ -116,7 +116,7 @@ def test_the_page_heads_each_picture_with_its_titles(client, rendered):
     assert "Checkpoint: ink [dddddddddd] Width: 128 Sampler: Euler a" in page.text
     assert "Varies" in page.text
     assert len(page.all("a", href=f"/?from={rendered}&image=6")) == 1
-    assert "Checkpoint × Width × Sampler" in look(client, "/jobs").text
+    assert "· Width 64, 128 · Sampler Euler a, Heun" in look(client, "/jobs").text
 
 
 @pytest.mark.parametrize("query", ["", "&to=hires"])

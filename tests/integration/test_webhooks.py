@@ -156,6 +156,7 @@ def test_job_that_was_deleted_is_told_by_its_number(farm, endpoint, job_factory,
 
 
 def test_url_of_a_job_is_told_with_the_secret_of_all_such(farm, job_factory, receiver):
+    farm.run(endpoints.of_jobs, "ann")
     for _ in range(2):
         job = job_factory(owner="ann", scheduling={"webhook": receiver.url})
         farm.run(transitions.cancel, EVERYBODYS, job.id)
@@ -396,6 +397,14 @@ def test_webhook_that_cannot_be_is_refused_by_its_field_and_nothing_is_kept(clie
     assert problem["field"] == field
     assert problem["accepted"]
     assert client.get(URL).get_json()["webhooks"] == []
+
+
+def test_job_that_names_a_webhook_makes_the_one_of_all_such(client, checkpoint_factory):
+    checkpoint_factory()
+    for _ in range(2):
+        made = client.post("/api/v1/jobs", json={"prompt": "sea", "webhook": "https://example.com/hook"})
+        assert made.status_code in {200, 201, 202}
+    assert [one["url"] for one in client.get(URL).get_json()["webhooks"]] == [None]
 
 
 def test_job_with_an_inside_webhook_is_refused(client):
