@@ -403,7 +403,7 @@ def test_job_that_names_a_webhook_makes_the_one_of_all_such(client, checkpoint_f
     checkpoint_factory()
     for _ in range(2):
         made = client.post("/api/v1/jobs", json={"prompt": "sea", "webhook": "https://example.com/hook"})
-        assert made.status_code in {200, 201, 202}
+        assert made.status_code == 202
     assert [one["url"] for one in client.get(URL).get_json()["webhooks"]] == [None]
 
 
