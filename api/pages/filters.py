@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
@@ -219,10 +220,15 @@ def size_words(size: float) -> str:
     return f"{figure} {said(unit)}"
 
 
+def job_links(jobs: Sequence[int]) -> Markup:
+    """Links to jobs, in a row."""
+    return Markup(", ").join(Markup('<a href="/jobs/{0}">{0}</a>').format(job) for job in jobs)
+
+
 FILTERS: Final = {"architecture": label, "duration": time_words, "data_size": size_words} | {
     word.__name__: word
     for word in (
-        *(number, said, state, moment, image_origin, image_words, job_title, job_words, marked, sides),
+        *(number, said, state, moment, image_origin, image_words, job_links, job_title, job_words, marked, sides),
         *(error_title, error_advice, printed),
     )
 }

@@ -101,6 +101,7 @@ def job(job_id: int) -> str:
         text=text,
         upscalers=enlarge.names(services()),
         restorers=enlarge.face_restorers(services()),
+        behind=[] if body.is_final else use_cases.waiting_for(services(), auth.principal(), job_id),
         sheet=sheet,
         cells=_changed_ones(body.images) if sheet and "images" in request.args else None,
         has_picture=sheet is not None and sheets.latest(services(), body) is not None,

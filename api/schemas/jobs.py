@@ -266,6 +266,8 @@ class JobBody(BaseModel):
     pool: str = Field(description="Only workers of this pool render it.")
     priority: int = Field(description="Higher starts first among its owner's images.")
     urgent: bool = Field(description="Starts before everything that is not urgent, whoever owns it.")
+    after: list[int] = Field(default=[], description="Jobs that it waits for, or has waited for.")
+    on: str = Field(default="success", description="What each of those must do before it starts: success or end.")
     webhook: str | None = Field(default=None, description="Address that gets a message when it has ended.")
     position: int | None = Field(description="Queued images that start before its first queued one.")
     waiting: WaitingBody | None = Field(description="Why its first waiting image waits; only in answers about one job.")
@@ -316,6 +318,8 @@ class JobBody(BaseModel):
             pool=job.pool,
             priority=job.priority,
             urgent=job.urgent,
+            after=list(job.after),
+            on=job.on,
             webhook=job.webhook,
             position=job.position,
             waiting=WaitingBody.from_waiting(waiting) if waiting else None,

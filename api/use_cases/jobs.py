@@ -31,7 +31,7 @@ from shared.media.storage import job_prefix
 from shared.messaging.events import JobChanged
 from shared.models.catalogue import Catalogue
 from shared.prompts.styles import load
-from shared.queue import holds, queries, rescheduling, transitions
+from shared.queue import dependencies, holds, queries, rescheduling, transitions
 from shared.queue.queries import Span
 from shared.queue.submit import Admission, repeated
 from shared.queue.submit import submit as record
@@ -80,7 +80,7 @@ def submit(
         return queries.job(session, who.own, submission.job.id), submission.is_new, complete.notes
 
     view, is_new, notes = transact(services.sessions, admit_and_record)
-    if is_new and not request.scheduling.holds:
+    if is_new:
         services.tickets.publish(view.pool, view.counts[ImageState.QUEUED])
     body = JobBody.from_view(view, notes=notes)  # Redis is not asked: it never slows a submission down
     return Submitted(body, is_new)
@@ -155,7 +155,7 @@ def change(services: Services, who: Principal, job_id: int, given: object) -> Ch
         return images, queries.job(session, who.scope, job_id)
 
     images, view = transact(services.sessions, change_job)
-    if wanted.pool is not None or wanted.hold is False:
+    if wanted.pool is not None or wanted.hold is False or wanted.after is not None:
         services.tickets.publish(view.pool, view.counts[ImageState.QUEUED])
     return _changed(services, view, images)
 
@@ -188,6 +188,11 @@ def retry(services: Services, who: Principal, job_id: int, index: int | None = N
     images, view = transact(services.sessions, retry_images)
     services.tickets.publish(view.pool, images)
     return _changed(services, view, images)
+
+
+def waiting_for(services: Services, who: Principal, job_id: int) -> list[int]:
+    """Return the jobs that wait for this one."""
+    return transact(services.sessions, lambda session: dependencies.waiting_for(session, who.scope, job_id))
 
 
 def hold(services: Services, who: Principal, job_id: int) -> ChangeBody:

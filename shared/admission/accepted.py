@@ -14,6 +14,7 @@ from shared.params.scheduling import Scheduling
 from shared.params.table import Parameter, parameters
 from shared.params.upscalers import UPSCALERS
 from shared.prompts.tokenizer import MAX_TOKENS
+from shared.queue import dependencies
 from shared.settings import Limits
 from shared.webhooks import addresses
 from shared.wording import choices, in_words
@@ -40,6 +41,7 @@ _WORDS: Final[dict[ValueKind | None, str]] = {
     "pool": POOL_NAMES,
     "instant": "a future time with its zone, such as 2030-01-31T03:00:00Z",
     "job": "the id of one of your jobs",
+    "jobs": dependencies.ACCEPTED,
     "address": addresses.ACCEPTED,
 }
 

@@ -17,8 +17,9 @@ from shared.queue.rescheduling import Change
 from shared.settings import Limits
 from shared.wording import LONGEST, choices, spelled
 
-FIELDS: Final = ("pool", "priority", "urgent", "expires_at", "hold")
+FIELDS: Final = ("pool", "priority", "urgent", "expires_at", "hold", "after", "on")
 """What of a job's scheduling can be changed while images of it wait."""
+_CHECKED: Final = ("pool", "priority", "urgent", "expires_at")  # the others depend on what the job is now
 
 
 def parse(given: object) -> Change:
@@ -41,7 +42,7 @@ def check(session: Session, owner: str, job_id: int, wanted: Change, limits: Lim
 
     Its owner may not ask for it, or the deadline has passed or comes before the images of the job are queued.
     """
-    given = {name: getattr(wanted, name) for name in FIELDS if name != "hold" and getattr(wanted, name) is not None}
+    given = {name: value for name in _CHECKED if (value := getattr(wanted, name)) is not None}
     problems = scheduling.impossible(session, owner, Scheduling(**given), limits)
     if wanted.expires_at and wanted.hold is not False:
         held = select(Image.id).where(Image.job_id == job_id, Image.state == ImageState.HELD)

@@ -14,7 +14,7 @@ from shared.db.tables import Job
 from shared.errors import FieldError
 from shared.params.pools import DEFAULT_POOL
 from shared.params.scheduling import NO_SCHEDULING, Scheduling, utc_words
-from shared.queue import pools
+from shared.queue import dependencies, pools
 from shared.settings import Limits
 from shared.webhooks import addresses
 from shared.wording import message
@@ -66,6 +66,7 @@ def impossible(session: Session, owner: str, scheduling: Scheduling, limits: Lim
         *_unknown(session, owner, scheduling),
         *_one_pool_too_many(session, owner, scheduling.pool),
         *_unreachable(scheduling, limits),
+        *dependencies.problems(session, owner, scheduling.after, scheduling.on),
     ]
 
 
@@ -80,7 +81,7 @@ def _forbidden(owner: str, scheduling: Scheduling, limits: Limits) -> list[Field
 def _contradictions(scheduling: Scheduling) -> list[FieldError]:
     first, *others = scheduling.holds or [""]
     problems = [
-        FieldError(name, f"cannot be combined with {first}", "one of hold, hold_until and hold_behind")
+        FieldError(name, f"cannot be combined with {first}", "one of hold, hold_until, hold_behind and after")
         for name in others
     ]
     if scheduling.expires_at and scheduling.hold_until and scheduling.expires_at <= scheduling.hold_until:

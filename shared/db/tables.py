@@ -58,6 +58,14 @@ class Job(Base):
         CheckConstraint("failed >= 0 AND cancelled >= 0 AND unfinished + failed + cancelled <= count", name="ended"),
         Index(None, "owner", "id"),
         Index(None, "owner", "state", "id"),
+        # Who waits for a job.
+        Index(
+            "ix_jobs_after",
+            "after",
+            postgresql_using="gin",
+            postgresql_where=text("waits"),
+            postgresql_with={"fastupdate": "off"},
+        ),
         # An owner's latest job of each experiment.
         Index("ix_jobs_lesson", "owner", "lesson", "id", postgresql_where=text("lesson IS NOT NULL")),
     )
@@ -78,6 +86,9 @@ class Job(Base):
     hold: Mapped[bool] = mapped_column(server_default=text("false"))
     hold_until: Mapped[datetime | None]  # submitted to be queued then
     hold_behind: Mapped[int | None]  # submitted to be queued when the job of this id has ended
+    after: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), server_default=text("'{}'"))  # jobs that it waits for
+    after_on: Mapped[str] = mapped_column(server_default=text("'success'"))  # shared.params.scheduling.DependsOn
+    waits: Mapped[bool] = mapped_column(server_default=text("false"))  # its held images are held for those jobs
     webhook: Mapped[str | None]  # address that is told when it has ended
     count: Mapped[int]
     unfinished: Mapped[int]  # images that have not ended; lowered last, by the transition that ends them

@@ -39,6 +39,7 @@ class EventKind(StrEnum):
     """What can have happened."""
 
     JOB_ENDED = "job_ended"  # `job_id` was open and has ended; after a retry it ends once more
+    JOB_DELETED = "job_deleted"  # `job_id`, for which others wait, was deleted
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from shared.params.codecs import Codec
 
 ValueKind = Literal[
     "prompt", "style", "sampler", "schedule", "upscaler", "checkpoint", "vae", "controlnet", "ip-adapter",
-    "image-encoder", "face-restorer", "picture", "seed", "pool", "instant", "job", "address",
+    "image-encoder", "face-restorer", "picture", "seed", "pool", "instant", "job", "jobs", "address",
 ]  # fmt: skip
 """What a value names or is, where its JSON type says too little."""
 

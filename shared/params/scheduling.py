@@ -5,8 +5,9 @@ It belongs to the job and changes no picture, so the engine does not know it.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
@@ -16,6 +17,8 @@ from shared.params.fields import Parameters
 from shared.params.pools import DEFAULT_POOL, POOL
 
 _MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint
+_ID: Final = re.compile(r"[0-9]{1,19}")
+MOST_BEFORE: Final = 100  # jobs that one job waits for
 HIGHEST_PRIORITY: Final = 100  # and the lowest is as far below 0
 _FIRST_YEAR_BEYOND: Final = 9999  # which some zones are in already when it is not 9999 in others
 
@@ -44,12 +47,21 @@ def _in_utc(instant: datetime) -> datetime:
     return instant
 
 
+def _ids(given: object) -> object:
+    """Return the ids in a list, each once; of texts such as `12, 13` those that stand in them."""
+    items = given if isinstance(given, list | tuple) else [given]
+    parts = [part for item in items for part in (item.replace(",", " ").split() if isinstance(item, str) else [item])]
+    return tuple(dict.fromkeys(int(part) if _ID.fullmatch(part) else part for part in map(str, parts)))
+
+
 def _pool(name: str) -> str:
     if not POOL.fullmatch(name):
         raise ValueError("is not the name of a pool")
     return name
 
 
+DependsOn = Literal["success", "end"]
+JobId = Annotated[int, Field(ge=1, le=_MAX_ID)]
 Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_in_utc)]
 
 
@@ -125,6 +137,28 @@ class Scheduling(Parameters):
             option=Option("--hold-behind", metavar="JOB"),
         ),
     ] = None
+    after: Annotated[
+        tuple[JobId, ...],
+        BeforeValidator(_ids),
+        Field(max_length=MOST_BEFORE),
+        Takes("jobs"),
+        Fact(
+            "Hold the job until these jobs have succeeded, or ended",
+            label="Wait for jobs",
+            group=facts.WHEN,
+            option=Option("--after", metavar="JOB"),
+        ),
+    ] = ()
+    on: Annotated[
+        DependsOn,
+        Fact(
+            "What it waits for; if one of them does not succeed, the job is cancelled, unless it waits for their end",
+            label="Wait until they",
+            group=facts.WHEN,
+            labels={"success": "have succeeded", "end": "have ended"},
+            option=Option("--on"),
+        ),
+    ] = "success"
     webhook: Annotated[
         str | None,
         Takes("address"),
@@ -139,7 +173,7 @@ class Scheduling(Parameters):
     @property
     def holds(self) -> list[str]:
         """The names of the fields that hold the job; only one may be given."""
-        return [name for name in ("hold", "hold_until", "hold_behind") if getattr(self, name)]
+        return [name for name in ("hold", "hold_until", "hold_behind", "after") if getattr(self, name)]
 
 
 NO_SCHEDULING: Final = Scheduling()

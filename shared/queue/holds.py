@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import TextClause
+from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from shared.accounts.scope import OWNED, Scope
@@ -81,6 +81,9 @@ _RELEASE = release_statement(
 )
 
 
+_WAITS_NO_MORE = text("UPDATE jobs SET waits = false WHERE id = :job_id AND waits")
+
+
 def release(session: Session, whose: Scope, job_id: int, *, by: str) -> int:
     """Queue all held images of a job, for whatever reason they are held; return how many.
 
@@ -90,6 +93,7 @@ def release(session: Session, whose: Scope, job_id: int, *, by: str) -> int:
     images: int = session.execute(_RELEASE, given).scalar_one()
     if not images:
         raise refusal(session, whose, job_id, None, "released")
+    session.execute(_WAITS_NO_MORE, {"job_id": job_id})
     return images
 
 

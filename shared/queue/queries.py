@@ -85,6 +85,8 @@ class JobView:
     unknown: Mapping[str, Any] = field(default_factory=dict)  # parameters of a newer version, by dotted name
     hashes: Mapping[str, str] = field(default_factory=dict)  # ModelSet.hashes
     webhook: str | None = None  # address that is told when it has ended
+    after: tuple[int, ...] = ()  # jobs that it waits for
+    on: str = "success"  # what they must do: shared.params.scheduling.DependsOn
 
     @property
     def count(self) -> int:
@@ -316,6 +318,8 @@ def _view(row: Job, counted: _Counted, images: Sequence[_Shown], span: Span, pos
         unknown=unknown,
         hashes=hashes_in(row.models),
         webhook=row.webhook,
+        after=tuple(row.after),
+        on=row.after_on,
     )
 
 

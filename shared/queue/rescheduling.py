@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from shared.accounts.scope import OWNED, Scope
 from shared.errors import Conflict
-from shared.params.scheduling import utc_words
-from shared.queue import holds
+from shared.params.scheduling import DependsOn, utc_words
+from shared.queue import dependencies, holds
 from shared.queue.conflicts import refusal
 from shared.queue.history import Event
 
@@ -32,6 +32,8 @@ class Change:
     expires_at: datetime | None = None  # if `sets_deadline`: None takes the deadline away
     sets_deadline: bool = False
     hold: bool | None = None
+    after: tuple[int, ...] | None = None  # jobs that it waits for; none of them: it waits no more
+    on: DependsOn | None = None
 
     @property
     def words(self) -> str:
@@ -43,6 +45,7 @@ class Change:
             None if self.priority is None else f"priority {self.priority}",
             urgent,
             deadline if self.sets_deadline else None,
+            None if self.after is None else f"after {', '.join(map(str, self.after)) or 'no job'}",
         ]
         return ", ".join(filter(None, said))
 
@@ -107,5 +110,7 @@ def change(session: Session, whose: Scope, job_id: int, wanted: Change, *, by: s
     if wanted.hold is not None:
         with suppress(Conflict):  # it is so already
             (holds.hold if wanted.hold else holds.release)(session, whose, job_id, by=by)
+    if wanted.after is not None or wanted.on is not None:
+        dependencies.change(session, job_id, wanted.after, wanted.on)
     session.execute(_JOB, given | {"event": Event.CHANGED, "words": wanted.words})
     return images

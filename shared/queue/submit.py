@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final, NamedTuple
@@ -24,6 +24,7 @@ from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.params.scheduling import NO_SCHEDULING, Scheduling, utc_words
 from shared.prompts import composable
+from shared.queue import dependencies
 from shared.queue.history import Event
 from shared.queue.holds import held_by
 
@@ -103,7 +104,8 @@ def submit(session: Session, admission: Admission, idempotency_key: str | None =
     """Record a job and queue its images, or hold them as its scheduling says.
 
     With an idempotency key the same request brings the same job, however often and from wherever it comes; another
-    request under that key raises Conflict. Raises Refused where an upload that the job starts from is gone.
+    request under that key raises Conflict. Raises Refused where an upload that the job starts from, or a job that it
+    waits for, is gone.
     """
     owner, params, models, scheduling = admission.owner, admission.params, admission.models, admission.scheduling
     job = _insert_job(
@@ -112,7 +114,8 @@ def submit(session: Session, admission: Admission, idempotency_key: str | None =
         params=stored.written(params, admission.axes, admission.seeds),
         checkpoint=models.lane,
         models=models.to_stored(),
-        **scheduling.model_dump(),
+        **scheduling.model_dump(exclude={"on"}),
+        after_on=scheduling.on,
         count=params.count,
         unfinished=params.count,
         lesson=admission.lesson,
@@ -121,8 +124,10 @@ def submit(session: Session, admission: Admission, idempotency_key: str | None =
     )
     if job is None:
         return _earlier(session, admission, idempotency_key)
+    waits_for = dependencies.open_ones(session, owner, scheduling.after, scheduling.on)
+    job.waits = bool(waits_for)
     draft = {"draft_every": admission.draft_every, "draft_reason": AWAITS_APPROVAL}
-    session.execute(_IMAGES, {"job_id": job.id} | draft | _lanes(admission) | _held(owner, scheduling))
+    session.execute(_IMAGES, {"job_id": job.id} | draft | _lanes(admission) | _held(owner, scheduling, waits_for))
     pictures = dict.fromkeys(
         chain(params.pictures.items(), *(cell.params.pictures.items() for cell in admission.cells))
     )
@@ -213,7 +218,7 @@ def _lanes(admission: Admission) -> dict[str, object]:
     }
 
 
-def _held(owner: str, scheduling: Scheduling) -> dict[str, object]:
+def _held(owner: str, scheduling: Scheduling, waits_for: Sequence[int]) -> dict[str, object]:
     """Return the state that the images of a job begin in, and why they are held."""
     reason = None
     if scheduling.hold:
@@ -222,6 +227,8 @@ def _held(owner: str, scheduling: Scheduling) -> dict[str, object]:
         reason = f"held until {utc_words(scheduling.hold_until)}"
     elif scheduling.hold_behind:
         reason = f"held behind job {scheduling.hold_behind}"
+    elif waits_for:
+        reason = dependencies.held_for(waits_for, scheduling.on)
     return {"state": ImageState.HELD if reason else ImageState.QUEUED, "reason": reason}
 
 

@@ -181,7 +181,7 @@ _CANCEL = with_history(
         SET state = 'cancelled',
             worker_id = NULL,
             ended_at = clock_timestamp(),
-            reason = NULL,
+            reason = :detail,
             held_until = NULL,
             held_behind = NULL
         FROM taken
@@ -194,15 +194,21 @@ _CANCEL = with_history(
 
 
 def cancel(
-    session: Session, whose: Scope, job_id: int, index: int | None = None, *, only_waiting: bool = False
+    session: Session,
+    whose: Scope,
+    job_id: int,
+    index: int | None = None,
+    *,
+    only_waiting: bool = False,
+    reason: str | None = None,
 ) -> Cancelled:
     """End the images of a job, or its image `index`, that have not ended, or of these only those that wait.
 
-    Raises NotFound, and Conflict if there are none.
+    A `reason` is for people, where nobody asked for it. Raises NotFound, and Conflict if there are none.
     """
     states = [ImageState.HELD, ImageState.QUEUED, *([] if only_waiting else [ImageState.RUNNING])]
     named = {"whose": whose.owner, "job_id": job_id, "index": index}
-    rows = session.execute(_CANCEL, named | {"states": states, "event": Event.CANCELLED, "detail": None}).all()
+    rows = session.execute(_CANCEL, named | {"states": states, "event": Event.CANCELLED, "detail": reason}).all()
     if not rows:
         raise refusal(session, whose, job_id, index, "cancelled")
     take_down(session, [job_id] * len(rows), ImageState.CANCELLED)
@@ -246,6 +252,8 @@ _REOPEN = text("""
         cancelled = greatest(0, cancelled - (:images - :failed)),
         state = 'open',
         ended_at = NULL,
+        -- Somebody wants it now, whatever it waited for before it ended.
+        waits = waits AND state = 'open',
         -- A deadline that has passed is over, as for the images.
         expires_at = CASE WHEN expires_at > clock_timestamp() THEN expires_at END
     WHERE id = :job_id
@@ -270,6 +278,15 @@ _ALL = text(f"SELECT state FROM images WHERE job_id = :job_id AND {OWNED} ORDER 
 _NOTE_DELETED = text(f"""
     INSERT INTO history (event, job_id, detail) SELECT :event, id, owner FROM jobs WHERE id = :job_id AND {OWNED}
 """)  # noqa: S608 - a constant
+# Nothing else tells those that wait for it. Index: ix_jobs_after.
+_TELL_DELETED = text(f"""
+    INSERT INTO outbox (at, kind, job_id, owner)
+    SELECT clock_timestamp(), 'job_deleted', id, owner
+    FROM jobs
+    WHERE id = :job_id
+      AND {OWNED}
+      AND EXISTS (SELECT FROM jobs AS other WHERE other.waits AND other.after @> ARRAY[CAST(:job_id AS bigint)])
+""")  # noqa: S608 - a constant
 
 
 def delete(session: Session, whose: Scope, job_id: int) -> None:
@@ -280,6 +297,7 @@ def delete(session: Session, whose: Scope, job_id: int) -> None:
         running = counted(states.count(ImageState.RUNNING), "running image")
         raise Conflict(f"Job {job_id} has {running}: cancel it before you delete it.")
     session.execute(_NOTE_DELETED, named | {"event": Event.DELETED})
+    session.execute(_TELL_DELETED, named)
     deletes = delete_rows(Job).where(Job.id == job_id, whose.covers(Job.owner)).returning(Job.id)
     if not session.execute(deletes).scalars().all():
         raise no_job(job_id)

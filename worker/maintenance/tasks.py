@@ -18,7 +18,7 @@ from shared.db.farm import FarmId
 from shared.db.locks import SECONDS
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import Worker
-from shared.maintenance import garbage, outbox, pictures, retention, sheets
+from shared.maintenance import dependencies, garbage, outbox, pictures, retention, sheets
 from shared.maintenance.deadlines import run_due
 from shared.media import uploads
 from shared.media.storage import Storage
@@ -96,7 +96,8 @@ def deliver(context: ChoreContext) -> Mapping[str, object]:
         most_pixels=context.settings.limits.max_pixels,
     )
     record = partial(deliveries.record, sessions=context.sessions, base=context.settings.base_url)
-    done = outbox.deliver(context.sessions, [record, make_sheet], context.settings.lease_seconds)
+    settle = partial(dependencies.settle, sessions=context.sessions, tickets=context.tickets, events=context.events)
+    done = outbox.deliver(context.sessions, [settle, record, make_sheet], context.settings.lease_seconds)
     return {"failed": done.failed, "set aside": done.set_aside}
 
 

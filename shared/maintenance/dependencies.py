@@ -1,0 +1,27 @@
+"""Settles the jobs that waited for one that has ended or was deleted; `shared.queue.dependencies` holds the rules."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from shared.accounts.scope import EVERYBODYS
+from shared.db.sessions import Sessions, transact
+from shared.maintenance.outbox import EventKind, OutboxEvent
+from shared.messaging.events import Events, JobChanged
+from shared.messaging.tickets import Tickets
+from shared.queue import dependencies
+
+
+def settle(event: OutboxEvent, *, sessions: Sessions, tickets: Tickets, events: Events) -> None:
+    """Queue or cancel the jobs that waited for the event's, and notify workers and pages. Raises Unavailable.
+
+    Safe to do again: a job that is settled does not wait any more.
+    """
+    if event.kind not in {EventKind.JOB_ENDED, EventKind.JOB_DELETED}:
+        return
+    for job_id in transact(sessions, partial(dependencies.waiting_for, whose=EVERYBODYS, job_id=event.job_id)):
+        settled = transact(sessions, partial(dependencies.settle, job_id=job_id))
+        for pool, images in settled.queued.items():
+            tickets.publish(pool, images)
+        if settled.state is not None:
+            events.publish(JobChanged(job_id, settled.state))

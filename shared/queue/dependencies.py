@@ -1,0 +1,235 @@
+"""Jobs that wait for others: held until these have ended, or succeeded, then queued; cancelled if that cannot be.
+
+An event of the outbox settles who waited for a job that has ended or was deleted (`shared.maintenance.dependencies`).
+A job is submitted, and changed, with a lock on those that it waits for: none of them ends unseen in between.
+
+`Job.waits` says that its held images are held for others. It is taken away once, by whoever releases them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from shared.accounts.scope import EVERYBODYS, OWNED, Scope
+from shared.db.states import ImageState, JobState
+from shared.db.tables import Job
+from shared.errors import FieldError, Refused
+from shared.params.scheduling import DependsOn
+from shared.queue import queries, transitions
+from shared.queue.history import Event, with_history
+from shared.queue.holds import release_statement
+
+ACCEPTED: Final = "up to 100 ids of your jobs, none of which waits for this one"
+_LOCKS: Final = 0x57E9FA26  # the advisory locks of owners who change what their jobs wait for
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What became of a job that waited; tickets and events go out after the commit."""
+
+    job_id: int
+    state: ImageState | None = None  # that it is displayed in; None: it goes on waiting
+    queued: Mapping[str, int] = field(default_factory=dict)  # pool -> images that can be claimed now
+
+
+def problems(session: Session, owner: str, after: Collection[int], on: DependsOn) -> list[FieldError]:
+    """Return why a job cannot wait for these jobs of its owner."""
+    found = _states(session, owner, after)
+    unknown = [job_id for job_id in after if job_id not in found]
+    if unknown:
+        return [FieldError("after", f"there is no job {unknown[0]}", ACCEPTED)]
+    hopeless = [job_id for job_id in after if _is_hopeless(found[job_id], on)]
+    if hopeless:
+        why = f"{_fate(hopeless[0], found[hopeless[0]])}, so this one would never start"
+        return [FieldError("after", why, 'jobs that may still succeed, or "on": "end"')]
+    return []
+
+
+def open_ones(
+    session: Session, owner: str, after: Collection[int], on: DependsOn, waiting: int | None = None
+) -> list[int]:
+    """Return those of the jobs that have not ended, and lock all, with the one that is `waiting` for them if it is not
+    new: jobs are locked by id. Raises Refused if it cannot wait for them.
+    """
+    if not after:
+        return []
+    locked = select(Job.id).where(Job.id.in_([*after, waiting])).order_by(Job.id).with_for_update(key_share=True)
+    session.scalars(locked).all()
+    if wrong := problems(session, owner, after, on):
+        raise Refused(f"The job cannot wait for others: {wrong[0].message}.", tuple(wrong))
+    found = _states(session, owner, after)
+    return [job_id for job_id in after if found[job_id] == JobState.OPEN]
+
+
+def held_for(jobs: Iterable[int], on: DependsOn) -> str:
+    """Return the reason that people read of images held for these jobs."""
+    numbers = ", ".join(map(str, jobs))
+    return (
+        f"held until these jobs have ended: {numbers}" if on == "end" else f"held until these jobs succeed: {numbers}"
+    )
+
+
+# Index: ix_jobs_after.
+_WAITING = text(f"""
+    SELECT id
+    FROM jobs
+    WHERE waits
+      AND state = 'open'
+      AND after @> ARRAY[CAST(:job_id AS bigint)]
+      AND {OWNED}
+    ORDER BY id
+""")  # noqa: S608 - a constant
+
+
+def waiting_for(session: Session, whose: Scope, job_id: int) -> list[int]:
+    """Return the jobs that wait for a job, which may be gone."""
+    return list(session.scalars(_WAITING, {"whose": whose.owner, "job_id": job_id}))
+
+
+_BEFORE = text("""
+    SELECT wanted.id, before.state, job.after_on
+    FROM jobs AS job
+    CROSS JOIN unnest(job.after) AS wanted (id)
+    LEFT JOIN jobs AS before ON before.id = wanted.id
+    WHERE job.id = :job_id
+      AND job.waits
+      AND job.state = 'open'
+    ORDER BY wanted.id
+""")
+
+# Whoever comes second finds them queued, or `waits` gone.
+_RELEASE = release_statement(
+    """
+        SELECT images.id
+        FROM images
+        JOIN jobs ON jobs.id = images.job_id
+        WHERE job_id = :job_id
+          AND images.state = 'held'
+          AND jobs.waits
+        ORDER BY images.id
+        FOR UPDATE OF images
+    """,
+    "SELECT pool, count(*) AS images FROM moved GROUP BY pool",
+)
+_WAITS_NO_MORE = text("UPDATE jobs SET waits = false WHERE id = :job_id AND waits")
+
+
+def settle(session: Session, job_id: int) -> Settled:
+    """Queue what a job has waiting if all that it waits for has ended; cancel it if one of them can no longer succeed.
+
+    Safe to do again, and by several at once.
+    """
+    before = session.execute(_BEFORE, {"job_id": job_id}).all()
+    if not before:
+        return Settled(job_id)
+    on: DependsOn = before[0].after_on
+    hopeless = next((row for row in before if _is_hopeless(row.state, on)), None)
+    if hopeless is not None:
+        reason = f"{_fate(hopeless.id, hopeless.state)}, and it waited for that"
+        transitions.cancel(session, EVERYBODYS, job_id, only_waiting=True, reason=reason)
+        session.execute(_WAITS_NO_MORE, {"job_id": job_id})
+        return Settled(job_id, queries.states(session, [job_id]).get(job_id))
+    if any(row.state == JobState.OPEN for row in before):
+        return Settled(job_id)
+    queued = _release(session, job_id, "what it waited for has ended")
+    return Settled(job_id, queries.states(session, [job_id]).get(job_id), queued)
+
+
+def _release(session: Session, job_id: int, why: str) -> dict[str, int]:
+    """Queue what is held for others; return how many images of each pool."""
+    moved = session.execute(_RELEASE, {"job_id": job_id, "event": Event.RELEASED, "detail": why}).all()
+    session.execute(_WAITS_NO_MORE, {"job_id": job_id})
+    return {row.pool: row.images for row in moved}
+
+
+_OWNER_LOCK = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:owner))")
+
+# What a job waits for, and what that waits for, and so on: does it lead back to the job?
+_CIRCLE = text("""
+    WITH RECURSIVE before (id, first) AS (
+        SELECT id, id FROM unnest(CAST(:after AS bigint[])) AS given (id)
+        UNION
+        SELECT edge.id, before.first
+        FROM before
+        JOIN jobs ON jobs.id = before.id
+        CROSS JOIN LATERAL (
+            SELECT unnest(jobs.after) AS id WHERE jobs.waits
+            UNION ALL
+            SELECT held_behind FROM images WHERE job_id = jobs.id AND images.state = 'held' AND held_behind IS NOT NULL
+        ) AS edge
+        WHERE jobs.state = 'open'
+    )
+    SELECT first FROM before WHERE id = :job_id ORDER BY first LIMIT 1
+""")
+_HOLD = with_history(
+    """
+    taken AS (
+        SELECT id
+        FROM images
+        WHERE job_id = :job_id
+          AND state IN ('held', 'queued')
+        ORDER BY id
+        FOR UPDATE
+    ),
+    moved AS (
+        UPDATE images
+        SET state = 'held',
+            reason = :detail,
+            held_until = NULL,
+            held_behind = NULL
+        FROM taken
+        WHERE images.id = taken.id
+        RETURNING images.id, job_id, attempt, worker
+    )
+    """,
+    "SELECT count(*) FROM moved",
+)
+_SET = text("UPDATE jobs SET after = :after, after_on = :on, waits = :waits WHERE id = :job_id")
+
+
+def change(session: Session, job_id: int, after: tuple[int, ...] | None, on: DependsOn | None) -> None:
+    """Have what waits of a job wait for other jobs from now on; None leaves it as it is, and no jobs release it.
+
+    Takes the place of what held it before. Raises Refused, also where the jobs would wait for each other.
+    """
+    owner = session.get_one(Job, job_id).owner
+    session.execute(_OWNER_LOCK, {"locks": _LOCKS, "owner": owner})  # two at a time could close a circle
+    job = session.get_one(Job, job_id, populate_existing=True)
+    wanted: Any = tuple(job.after) if after is None else after
+    when: Any = on or job.after_on
+    if (first := session.scalar(_CIRCLE, {"after": list(wanted), "job_id": job_id})) is not None:
+        problem = "a job cannot wait for itself" if first == job_id else f"job {first} waits for this one"
+        raise Refused(f"The job cannot wait for others: {problem}.", (FieldError("after", problem, ACCEPTED),))
+    waits_for = open_ones(session, owner, wanted, when, job_id)
+    if waits_for:
+        session.execute(_HOLD, {"job_id": job_id, "event": Event.HELD, "detail": held_for(waits_for, when)})
+    elif job.waits:
+        _release(session, job_id, "it waits for no other job")
+    session.execute(_SET, {"job_id": job_id, "after": list(wanted), "on": when, "waits": bool(waits_for)})
+
+
+def _states(session: Session, owner: str, jobs: Collection[int]) -> dict[int, str]:
+    rows = session.execute(select(Job.id, Job.state).where(Job.id.in_(jobs), Job.owner == owner))
+    return {job_id: str(state) for job_id, state in rows}
+
+
+def _is_hopeless(state: str | None, on: DependsOn) -> bool:
+    """Return whether a job of this state (None: deleted) ends no wait for its success."""
+    return on == "success" and state not in {JobState.OPEN, JobState.SUCCEEDED}
+
+
+def _fate(job_id: int, state: str | None) -> str:
+    """Return how a job ended without success, in words; None: it was deleted."""
+    match state:
+        case JobState.FAILED:
+            return f"job {job_id} has failed"
+        case JobState.CANCELLED:
+            return f"job {job_id} was cancelled"
+        case None:
+            return f"job {job_id} was deleted"
+    return f"job {job_id} has ended as {state}"
