@@ -22,6 +22,7 @@ from api.routes import (
     presets,
     prompts,
     reference,
+    shares,
     sheets,
     sweeps,
     uploads,
@@ -60,7 +61,7 @@ def create_app(settings: Settings) -> OpenAPI:
     languages.init_app(app)
     first = (jobs, sweeps, images, pictures, sheets, presets)
     others = (events, uploads, png_info, catalogue, workers, chores)
-    for api in (*first, *others, prompts, controlnet, webhooks, health):
+    for api in (*first, *others, prompts, controlnet, webhooks, shares, health):
         app.register_blueprint(api.blueprint)  # its part of the document is made when that is asked for
     for plain in (reference, metrics_routes):
         app.register_blueprint(plain.blueprint)

@@ -56,7 +56,7 @@ QUIET: Final = (
         for name in ("controlnet", "faces", "facts", "groups", "preprocessors", "render", "samplers", "upscalers")
     ),
     *("shared/params/size_conditioning.py", "shared/sheets/drawing.py", "shared/sheets/png.py"),
-    "shared/webhooks/messages.py",
+    *("shared/accounts/scope.py", "shared/webhooks/messages.py"),
 )
 """Of these modules no page shows a sentence: what settings and the database's tables lack is said to whoever starts
 the farm, `facts` has the words of parameters and lessons, and the keys of texts in pictures are the same everywhere.

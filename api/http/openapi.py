@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from api.http.parameters import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
 from api.http.problems import PROBLEM_JSON, Problem
 from api.schemas.pictures import PictureAction, PictureChange, PictureChoice
+from api.schemas.shares import ShareRequest
 from api.schemas.webhooks import WebhookChange, WebhookRequest
 from shared.admission import changing
 from shared.admission.accepted import NAMES, bounds
@@ -35,7 +36,7 @@ _NEW_JOB: Final = "NewJob"
 _CHANGE: Final = "JobChange"
 _PROMPT: Final = "Prompt"
 _CONTROLS: Final = "Controls"
-_BODIES: Final = (PictureChange, PictureAction, PictureChoice, WebhookRequest, WebhookChange)
+_BODIES: Final = (PictureChange, PictureAction, PictureChoice, WebhookRequest, WebhookChange, ShareRequest)
 """Other bodies, by the names of their models."""
 
 _PARTS: Final = {
@@ -158,6 +159,7 @@ CHANGE: Final[Document] = {"requestBody": _json(_CHANGE)}
 TOKENS: Final[Document] = {"requestBody": _json(_PROMPT)}
 PRESET: Final[Document] = {"requestBody": _json(_NEW_JOB)}
 CONTROL_PREVIEW: Final[Document] = {"requestBody": _json(_CONTROLS)}
+SHARE: Final[Document] = {"requestBody": _json(ShareRequest.__name__)}
 WEBHOOK_NEW: Final[Document] = {"requestBody": _json(WebhookRequest.__name__)}
 WEBHOOK_CHANGE: Final[Document] = {"requestBody": _json(WebhookChange.__name__)}
 PICTURE_CHANGE: Final[Document] = {"requestBody": _json(PictureChange.__name__)}

@@ -84,6 +84,12 @@ class PresetPath(BaseModel):
     name: str = Field(description="The preset's name, 1 to 60 characters.")
 
 
+class SharePath(BaseModel):
+    """Path of a share link."""
+
+    share_id: int = Field(description="The link's id.")
+
+
 class WebhookPath(BaseModel):
     """Path of a webhook."""
 

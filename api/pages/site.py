@@ -22,6 +22,7 @@ from api.pages import (
     pictures,
     presets,
     remix,
+    shares,
     webhooks,
     workers,
 )
@@ -39,7 +40,7 @@ def init_app(app: Flask) -> None:
     app.after_request(_tag)
     app.after_request(_limit_keeping)
     first = (assets, login, form, inpaint, adapters, jobs, made, remix)
-    for page in (*first, pictures, compare, lessons, models, presets, webhooks, workers):
+    for page in (*first, pictures, compare, lessons, models, presets, webhooks, shares, workers):
         app.register_blueprint(page.blueprint)
 
 

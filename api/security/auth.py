@@ -33,6 +33,7 @@ CSRF_HEADER: Final = "X-CSRF-Token"
 _EXTENSION: Final = "stepfarm-keys"
 _GUESSES: Final = "stepfarm-guesses"
 _OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/sign-in", "/openapi.json"})
+_OPEN_BELOW: Final = ("/static/", "/s/")  # a share link's token is the key to what it shows
 _SESSION: Final = "id"
 _COUNTED: Final = "stepfarm.counted"  # in the environ of a request whose key was found wrong before its body was read
 
@@ -162,7 +163,7 @@ def csrf_token() -> str:
 
 
 def _identify(app: Flask) -> None:
-    is_open = request.path in _OPEN_PATHS or request.path.startswith("/static/")
+    is_open = request.path in _OPEN_PATHS or request.path.startswith(_OPEN_BELOW)
     g.who, g.is_keyed = (None, False) if is_open and has_keys(app) else _who(app)
     if g.who is None and not is_open:
         raise Unauthorized("A key is needed: send Authorization: Bearer KEY, or sign in with one.")

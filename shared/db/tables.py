@@ -483,6 +483,21 @@ class Preset(Base):
     changed_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
+class Share(Base):
+    """A link by which anybody sees a picture, or a job's (`shared.jobs.shares`); the row holds its token's digest."""
+
+    __tablename__ = "shares"
+    __table_args__ = (UniqueConstraint("digest"), Index("ix_shares_owner", "owner", "id"), Index(None, "job_id"))
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    owner: Mapped[str]
+    digest: Mapped[str]
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    index: Mapped[int | None]  # of the picture; None: all of the job
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    expires_at: Mapped[datetime]
+
+
 class ChoreDone(Base):
     """When a seldom chore was done last, by any process."""
 

@@ -133,11 +133,11 @@ def settle(session: Session, job_id: int) -> Settled:
         reason = f"{_fate(hopeless.id, hopeless.state)}, and it waited for that"
         transitions.cancel(session, EVERYBODYS, job_id, only_waiting=True, reason=reason)
         session.execute(_WAITS_NO_MORE, {"job_id": job_id})
-        return Settled(job_id, queries.states(session, [job_id]).get(job_id))
+        return Settled(job_id, queries.states(session, EVERYBODYS, [job_id]).get(job_id))
     if any(row.state == JobState.OPEN for row in before):
         return Settled(job_id)
     queued = _release(session, job_id, "what it waited for has ended")
-    return Settled(job_id, queries.states(session, [job_id]).get(job_id), queued)
+    return Settled(job_id, queries.states(session, EVERYBODYS, [job_id]).get(job_id), queued)
 
 
 def _release(session: Session, job_id: int, why: str) -> dict[str, int]:

@@ -193,7 +193,7 @@ _CANCEL = with_history(
 )
 
 
-def cancel(
+def cancel(  # noqa: PLR0913 - which images, and why
     session: Session,
     whose: Scope,
     job_id: int,

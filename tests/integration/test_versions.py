@@ -16,6 +16,7 @@ from api.app import create_app
 from api.services import EXTENSION, Services
 from api.use_cases import jobs
 from cli import jobs as cli_jobs
+from shared.accounts.principal import LOCAL
 from shared.db.sessions import transact
 from shared.errors import Unavailable
 from shared.media.storage import Kind, key, upload_key
@@ -70,6 +71,9 @@ OTHERWISE = {
     "/api/v1/webhooks/<id:webhook_id>/deliveries": 404,
     "/api/v1/webhooks/deliveries/<id:delivery_id>": 404,
     "/webhooks/<id:webhook_id>": 404,
+    "/s/<token>": 404,
+    "/s/<token>/<id:index>.<any(png,jpg,webp):extension>": 404,
+    "/s/<token>/<id:index>/thumbnail.webp": 404,
     "/presets/<any(fill,keep,delete):way>": 303,
     "/typed": 303,
     "/from-picture": 303,
@@ -169,9 +173,9 @@ def test_what_is_looked_at_before_it_is_submitted_writes_nothing(app, farm):
     """The check of a form, the tokens of a prompt, what a picture's file says."""
     services, client = app.extensions[EXTENSION], app.test_client()
     given = {"prompt": "sea", "checkpoint": "demo", "img2img": {"picture": SHA256}, "hold_behind": farm.running}
-    assert jobs.problems(services, "local", given) == ()
+    assert jobs.problems(services, LOCAL, given) == ()
     with pytest.raises(Unavailable, match="takes no changes"):
-        jobs.submit(services, "local", given)
+        jobs.submit(services, LOCAL, given)
     assert client.post("/api/v1/tokens", json={"prompt": "sea"}).status_code == 200
     assert client.post("/api/v1/png-info", data=PICTURE_FILE.read_bytes()).status_code == 200
 
@@ -182,6 +186,7 @@ def address(rule: str, job_id: int, app: Flask) -> str:
         "job_id": job_id,
         "webhook_id": 1,
         "delivery_id": 1,
+        "token": "none",
         "index": 0,
         "extension": "png",
         "upload_id": SHA256,
