@@ -9,6 +9,7 @@ from flask.testing import FlaskClient
 from api.pages import prefill, vary
 from api.services import EXTENSION
 from api.use_cases import jobs
+from shared.accounts.principal import LOCAL
 from shared.queue.queries import NO_IMAGES
 from tests.support.browsing import look, page, send
 
@@ -123,7 +124,7 @@ def test_a_sweep_is_edited_and_rendered_again_with_what_varies_in_it(app, client
         one.attributes["value"] for one in again.all("option", selected=None) if one.attributes["value"] in axes
     ] == [*axes]
     assert (again.value("count"), bool(again.all("input", id="sweep.seeds", checked=None))) == ("1", True)
-    asked = vary.read(vary.of_job(jobs.job(app.extensions[EXTENSION], "local", job, NO_IMAGES)))
+    asked = vary.read(vary.of_job(jobs.job(app.extensions[EXTENSION], LOCAL, job, NO_IMAGES)))
     previewed = client.post("/api/v1/sweeps/preview", json=params(client, job) | asked).get_json()
     wanted = client.get(f"/api/v1/jobs/{job}").get_json()["axes"]
     assert {axis["field"]: axis["values"] for axis in previewed["axes"]} == {
