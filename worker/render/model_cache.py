@@ -252,6 +252,7 @@ class ModelCache(Generic[W]):
                 self._loading = None
                 for model in [model for model in missing if self._residents[model] is None]:
                     del self._residents[model]
+                visit.models = visit.models.intersection(self._residents)  # what failed is not in use from now on
                 self._changed.notify_all()
         self._release_bases(visit)
 
