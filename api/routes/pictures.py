@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, TypeVar
+from typing import Final
 
 from flask import Response
-from pydantic import BaseModel, ValidationError
 
-from api.http.body import read_json
+from api.http.body import read_as
 from api.http.openapi import (
     BODY,
     CONFLICT,
@@ -21,7 +20,6 @@ from api.http.openapi import (
     section,
 )
 from api.http.parameters import ImagePath
-from api.http.problems import refused
 from api.http.responses import reply
 from api.http.zip_stream import zipped
 from api.schemas.jobs import API
@@ -41,7 +39,6 @@ from api.use_cases import pictures as use_cases
 from shared.pictures.filters import PictureId
 
 ZIP: Final = content("application/zip", "The pictures.")
-Body = TypeVar("Body", bound=BaseModel)
 
 blueprint = section("pictures", __name__, f"{API}/pictures")
 
@@ -72,7 +69,7 @@ def picture(path: ImagePath) -> Response:
 def change(path: ImagePath) -> Response:
     """Make a picture a favourite or none, and replace its tags."""
     wanted = PictureId(path.job_id, path.index)
-    return reply(use_cases.mark(services(), auth.principal(), wanted, _read(PictureChange)))
+    return reply(use_cases.mark(services(), auth.principal(), wanted, read_as(PictureChange)))
 
 
 @blueprint.post("/actions", responses=answers(ChangedBody, 200) | BODY, openapi_extensions=PICTURE_ACTION)
@@ -82,24 +79,16 @@ def act() -> Response:
     A deleted picture is hidden at once and can be restored for an hour; its job keeps its record. The answer's `undo`
     restores all of a deletion. `is_all` is false if there are more pictures than one request may take time for.
     """
-    return reply(use_cases.act(services(), auth.principal(), _read(PictureAction)))
+    return reply(use_cases.act(services(), auth.principal(), read_as(PictureAction)))
 
 
 @blueprint.post("/zip", responses=ZIP | CONFLICT | NOT_FOUND | BODY, openapi_extensions=PICTURE_CHOICE)
 def archive() -> Response:
     """Get several pictures, or all that a filter finds, as one zip file: at most 1,000."""
-    return zip_file(use_cases.archive(services(), auth.principal(), _read(PictureChoice)))
+    return zip_file(use_cases.archive(services(), auth.principal(), read_as(PictureChoice)))
 
 
 def zip_file(files: Iterable[tuple[str, bytes]]) -> Response:
     """Return the answer that streams pictures as a zip file."""
     headers = {"Content-Disposition": 'attachment; filename="pictures.zip"', "Cache-Control": "no-store"}
     return Response(zipped(files), mimetype="application/zip", headers=headers)
-
-
-def _read(model: type[Body]) -> Body:
-    """Return the body as a `model`. Raises Refused that names every bad field."""
-    try:
-        return model.model_validate(read_json())
-    except ValidationError as error:
-        raise refused(error) from None
