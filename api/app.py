@@ -63,6 +63,7 @@ def create_app(settings: Settings) -> OpenAPI:
     others = (events, uploads, png_info, catalogue, workers, chores)
     for api in (*first, *others, prompts, controlnet, webhooks, shares, health):
         app.register_blueprint(api.blueprint)  # its part of the document is made when that is asked for
+    app.register_blueprint(events.ends_blueprint)
     for plain in (reference, metrics_routes):
         app.register_blueprint(plain.blueprint)
     site.init_app(app)

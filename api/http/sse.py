@@ -19,13 +19,16 @@ from typing import Final
 from api.services import Services
 from api.use_cases import jobs
 from shared.accounts.principal import Principal
+from shared.db.sessions import transact
 from shared.db.states import FINAL
 from shared.errors import Unavailable
-from shared.messaging.events import JobChanged, PreviewChanged, Progress, Received, Subscription
+from shared.maintenance import outbox
+from shared.messaging.events import JobChanged, JobEnded, PreviewChanged, Progress, Received, Subscription
 
 HEARTBEAT_SECONDS: Final = 5  # a client that left silently is found by writing
 LOOK_SECONDS: Final = 3
 _TURN_SECONDS: Final = 0.5  # how soon a stopping server's streams end
+_ENDS_SECONDS: Final = 60.0
 _FIRST_ID: Final = "0-0"
 _ID: Final = re.compile(r"\d{1,19}-\d{1,19}")
 
@@ -35,7 +38,33 @@ def event_id(header: str | None) -> str | None:
     return header if header and _ID.fullmatch(header) else None
 
 
-class Stream:
+class Held:
+    """A stream that holds one of its owner's places until it is closed."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._held = ExitStack()
+
+    def close(self) -> None:
+        """Give the place back. May be called again."""
+        self._held.close()
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Yield what is sent."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the same to a server of threads, such as a test's."""
+        runner, parts = asyncio.Runner(), aiter(self)
+        with ThreadPoolExecutor(1, "stream") as thread:  # in the caller's a loop may run already
+            try:
+                while part := thread.submit(lambda: runner.run(_next(parts))).result():
+                    yield part
+            finally:
+                thread.submit(runner.close)
+
+
+class Stream(Held):
     """A job's state, then its events, those after the id `after` first, until it ends or the server stops.
 
     It holds one of the owner's places until it is closed. Made in a thread, since it asks servers; sent from an event
@@ -43,8 +72,7 @@ class Stream:
     """
 
     def __init__(self, services: Services, who: Principal, job_id: int, after: str | None) -> None:
-        self._services = services
-        self._held = ExitStack()
+        super().__init__(services)
         with ExitStack() as held:
             if not services.streams.take(who.owner):
                 raise Unavailable("Too many event streams are open: poll the job instead, or try again.")
@@ -56,10 +84,6 @@ class Stream:
             self._last_id = after or _FIRST_ID
             self._held = held.pop_all()
 
-    def close(self) -> None:
-        """Give the place back. May be called again."""
-        self._held.close()
-
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield self._written("job")
         for received in self._missed:
@@ -69,16 +93,6 @@ class Stream:
                 yield part
         if self._job.state in FINAL:
             yield self._written("end")
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield the same to a server of threads, such as a test's."""
-        runner, parts = asyncio.Runner(), aiter(self)
-        with ThreadPoolExecutor(1, "stream") as thread:  # in the caller's a loop may run already
-            try:
-                while part := thread.submit(lambda: runner.run(_next(parts))).result():
-                    yield part
-            finally:
-                thread.submit(runner.close)
 
     async def _follow(self) -> AsyncIterator[bytes]:
         looked = wrote = time.monotonic()
@@ -110,6 +124,42 @@ class Stream:
 
     def _written(self, kind: str) -> bytes:
         return _written(kind, self._last_id, asdict(self._job))
+
+
+class Ends(Held):
+    """The ends of an owner's jobs: those after the outbox's event `after` first, then each as it comes.
+
+    It lasts a minute, after which a client comes back with the id of the last one: what Redis lost is read then.
+    Raises Unavailable.
+    """
+
+    def __init__(self, services: Services, who: Principal, after: int | None) -> None:
+        super().__init__(services)
+        with ExitStack() as held:
+            if not services.streams.take(who.owner):
+                raise Unavailable("Too many event streams are open: list the jobs instead, or try again.")
+            held.callback(services.streams.give, who.owner)
+            self._subscription = held.enter_context(services.events.subscribe(who.owner))
+            missed = transact(services.sessions, lambda session: outbox.ends(session, who.own, after))
+            self._missed, self._first = missed.events, missed.last if after is None else after
+            self._held = held.pop_all()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield _written("hello", str(self._first), {})
+        told = {event.id for event in self._missed}
+        for event in self._missed:
+            yield _written("ended", str(event.id), {"job": event.job_id, "state": event.state})
+        began = wrote = time.monotonic()
+        while not self._services.stopping.is_set() and time.monotonic() - began < _ENDS_SECONDS:
+            received = await _get(self._subscription, _TURN_SECONDS)
+            news = received.event if received else None
+            if isinstance(news, JobEnded) and news.id not in told:
+                told.add(news.id)
+                wrote = time.monotonic()
+                yield _written("ended", str(news.id), {"job": news.job, "state": news.state})
+            elif time.monotonic() - wrote > HEARTBEAT_SECONDS:
+                wrote = time.monotonic()
+                yield b": still here\n\n"
 
 
 class _Deleted(Exception):

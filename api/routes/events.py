@@ -6,7 +6,7 @@ from flask import Response, request
 
 from api.http import sse
 from api.http.openapi import EVENTS, NOT_FOUND, content, section
-from api.http.parameters import JobPath
+from api.http.parameters import MAX_ID, JobPath
 from api.schemas.jobs import API
 from api.security import auth
 from api.services import services
@@ -16,6 +16,8 @@ STREAM = content(
     "text/event-stream",
     "`progress`, `image` and `job` events with ids, `preview` events without; the last one is `end`.",
 )
+
+ENDS = content("text/event-stream", "`ended` events with ids; the first event is `hello`.")
 
 blueprint = section("jobs", __name__, f"{API}/jobs", name="events")
 
@@ -31,8 +33,26 @@ def events(path: JobPath) -> Response:
     after = sse.event_id(request.headers.get("Last-Event-ID"))
     if jobs.state(farm, who, path.job_id).is_final and after:
         return Response(status=204)
-    stream = sse.Stream(farm, who, path.job_id, after)
+    return _sent(sse.Stream(farm, who, path.job_id, after))
+
+
+def _sent(stream: sse.Held) -> Response:
     answer = Response(stream, mimetype="text/event-stream", direct_passthrough=True)  # the server sends it as it is
     answer.headers["Cache-Control"] = "no-store"
     answer.headers["X-Accel-Buffering"] = "no"  # nginx would delay events until its buffer is full
     return answer
+
+
+ends_blueprint = section("jobs", __name__, API, name="ends")
+
+
+@ends_blueprint.get("/events", responses=ENDS, openapi_extensions=EVENTS)
+def ends() -> Response:
+    """Follow the ends of all of your jobs.
+
+    A stream lasts a minute. Come back with the id of the last event as Last-Event-ID, as browsers do: what ended
+    meanwhile is told first, of the last week and at most 100.
+    """
+    after = request.headers.get("Last-Event-ID", "")
+    is_id = after.isdecimal() and len(after) < len(str(MAX_ID))
+    return _sent(sse.Ends(services(), auth.principal(), int(after) if is_id else None))

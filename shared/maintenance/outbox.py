@@ -21,6 +21,7 @@ import structlog
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from shared.accounts.scope import OWNED, Scope
 from shared.db.sessions import Sessions, transact
 from shared.errors import FarmError, StorageAway, Unavailable, explain
 
@@ -32,6 +33,7 @@ _MOST_TRIES: Final = 30  # a day, if the first pause is one of 20 s
 _LONGEST_REASON: Final = 500  # characters
 _ENDS_PROCESSES: Final = "each process that delivered it ended before it was done; its memory may not suffice"
 _KEPT_DAYS: Final = 7
+_MOST_ENDS: Final = 100  # that one reader is told at once
 _BATCH: Final = 1000
 
 
@@ -166,6 +168,33 @@ def hand_out(event: OutboxEvent, consumers: Sequence[Consumer]) -> Failure | Non
 def try_again(session: Session) -> int:
     """Have the events that were set aside delivered, with as many tries as new ones; return how many."""
     return int(session.execute(_TRY_AGAIN).rowcount)  # type: ignore[attr-defined]  # of every UPDATE
+
+
+class Ends(NamedTuple):
+    """Ends of jobs that the outbox still has, and the id of the latest event of all."""
+
+    events: list[OutboxEvent]
+    last: int
+
+
+# A week of events at most, from the primary key on.
+_ENDS = text(f"""
+    SELECT id, kind, at, job_id, owner, state
+    FROM outbox
+    WHERE id > :after
+      AND kind = 'job_ended'
+      AND {OWNED}
+    ORDER BY id DESC
+    LIMIT :most
+""")  # noqa: S608 - a constant
+
+
+def ends(session: Session, whose: Scope, after: int | None) -> Ends:
+    """Return the ends of jobs after the event `after`, of many the latest; None: none of them."""
+    last = session.scalar(text("SELECT max(id) FROM outbox")) or 0
+    given = {"whose": whose.owner, "after": last if after is None else after, "most": _MOST_ENDS}
+    found = [OutboxEvent(**row) for row in session.execute(_ENDS, given).mappings()]
+    return Ends(found[::-1], last)
 
 
 def forget(sessions: Sessions) -> int:

@@ -90,9 +90,20 @@ class JobChanged:
     state: str
 
 
-Event = Progress | PreviewChanged | ImageChanged | JobChanged
+@dataclass(frozen=True)
+class JobEnded:
+    """A job of an owner has ended; `id` is that of the event in the outbox. Kept there, and not in Redis."""
+
+    kind: ClassVar = "ended"
+    id: int
+    job: int
+    owner: str
+    state: str
+
+
+Event = Progress | PreviewChanged | ImageChanged | JobChanged | JobEnded
 _KINDS: Final[dict[str, TypeAdapter[Event]]] = {
-    event.kind: TypeAdapter(event) for event in (Progress, PreviewChanged, ImageChanged, JobChanged)
+    event.kind: TypeAdapter(event) for event in (Progress, PreviewChanged, ImageChanged, JobChanged, JobEnded)
 }
 
 
@@ -180,7 +191,7 @@ class Events:
         )
         self._health = RedisHealth(self._redis, farm_id)
         self._sender: Sender[_Message] = Sender("events", self._deliver, gather_seconds=_GATHER_SECONDS)
-        self._subscriptions: dict[int | None, set[Subscription]] = {}
+        self._subscriptions: dict[int | str | None, set[Subscription]] = {}
         self._lock = threading.Lock()
         self._events = SharedSubscription(self._redis, lambda: farm_id.key(_EVENTS))
         self._orders = SharedSubscription(self._redis, lambda: farm_id.key(_ORDERS))
@@ -223,8 +234,9 @@ class Events:
         self._orders.add(lambda data: callback() if _order(data).rescan else None)
 
     @contextmanager
-    def subscribe(self, job: int | None = None) -> Iterator[Subscription]:
-        """Yield the events of a job, or of all jobs, from now on. All of a process share one subscription at Redis.
+    def subscribe(self, job: int | str | None = None) -> Iterator[Subscription]:
+        """Yield the events of a job, of all jobs, or the ends of an owner's jobs, from now on. All of a process share
+        one subscription at Redis.
 
         Subscribe first and read the state afterwards, so that no change falls between the two.
         """
@@ -296,7 +308,8 @@ class Events:
         for event in _parsed(text):
             received = Received(identifier, event)
             with self._lock:
-                subscriptions = [one for job in (event.job, None) for one in self._subscriptions.get(job, ())]
+                wanted = (event.owner,) if isinstance(event, JobEnded) else (event.job, None)
+                subscriptions = [one for key in wanted for one in self._subscriptions.get(key, ())]
             for subscription in subscriptions:
                 subscription.put(received)
 
@@ -323,6 +336,8 @@ def _send(pipeline: Pipeline, farm_id: FarmId, message: _Message) -> None:
             pipeline.set(farm_id.key(_preview_key(message.job, message.index)), message.webp, ex=_PREVIEW_SECONDS)
             changed = PreviewChanged(message.job, message.index)
             pipeline.publish(farm_id.key(_EVENTS), f" {json.dumps({'kind': changed.kind} | vars(changed))}")
+        case JobEnded():
+            pipeline.publish(farm_id.key(_EVENTS), f" {json.dumps({'kind': message.kind} | vars(message))}")
         case _Order():
             pipeline.publish(farm_id.key(_ORDERS), json.dumps(asdict(message)))
         case _:

@@ -13,7 +13,7 @@ from api.http import sse
 from api.services import EXTENSION
 from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import transact
-from shared.messaging.events import Events, ImageChanged, JobChanged, Progress
+from shared.messaging.events import Events, ImageChanged, JobChanged, JobEnded, Progress
 from shared.queue import queries, transitions
 from tests.support import loops
 from tests.support.queueing import Farmhand
@@ -250,3 +250,45 @@ def test_progress_of_an_earlier_attempt_does_not_count(client, events, job, sess
     events.publish(Progress(job.id, 0, 99, 2, 4, "steps"))
     assert events.flush()
     assert client.get(f"/api/v1/jobs/{job.id}").get_json()["progress"] == 0
+
+
+@pytest.fixture
+def ends(client):
+    """Opens a stream of the ends of all jobs and returns an iterator over its messages."""
+    opened = []
+
+    def messages(**headers: str):
+        opened.append(client.get("/api/v1/events", headers=headers, buffered=False))
+        return parsed(opened[-1].response)
+
+    yield messages
+    for answer in opened:
+        answer.close()
+
+
+def test_ends_of_an_owners_jobs_are_told_as_they_come_and_nobody_elses(ends, events, job_factory):
+    stream = ends()
+    assert next(stream)[0] == "hello"
+    events.publish(JobEnded(7, 1, "ann", "failed"))
+    events.publish(JobEnded(8, 2, "local", "succeeded"))
+    events.publish(JobEnded(8, 2, "local", "succeeded"))
+    events.publish(JobEnded(9, 3, "local", "failed"))
+    assert [next(stream) for _ in range(2)] == [
+        ("ended", "8", {"job": 2, "state": "succeeded"}),
+        ("ended", "9", {"job": 3, "state": "failed"}),
+    ]
+
+
+def test_who_comes_back_is_told_what_ended_meanwhile(ends, sessions, job_factory):
+    _, before, _ = next(ends())
+    first, _, other = (job_factory(owner=owner) for owner in ("local", "ann", "local"))
+    for job in (first, other):
+        end(sessions, job)
+    stream = ends(**{"Last-Event-ID": before})
+    assert next(stream)[0] == "hello"
+    assert [next(stream)[2]["job"] for _ in range(2)] == [first.id, other.id]
+
+
+def test_stream_of_ends_is_over_after_a_while(ends, monkeypatch):
+    monkeypatch.setattr(sse, "_ENDS_SECONDS", 0.0)
+    assert [kind for kind, *_ in ends()] == ["hello"]

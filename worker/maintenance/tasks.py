@@ -22,7 +22,7 @@ from shared.maintenance import dependencies, garbage, outbox, pictures, retentio
 from shared.maintenance.deadlines import run_due
 from shared.media import uploads
 from shared.media.storage import Storage
-from shared.messaging.events import Events
+from shared.messaging.events import Events, JobEnded
 from shared.messaging.tickets import Tickets, forget, queues_of_workers
 from shared.queue import reaper
 from shared.settings import Settings
@@ -97,8 +97,15 @@ def deliver(context: ChoreContext) -> Mapping[str, object]:
     )
     record = partial(deliveries.record, sessions=context.sessions, base=context.settings.base_url)
     settle = partial(dependencies.settle, sessions=context.sessions, tickets=context.tickets, events=context.events)
-    done = outbox.deliver(context.sessions, [settle, record, make_sheet], context.settings.lease_seconds)
+    consumers = [settle, partial(_announce, context), record, make_sheet]
+    done = outbox.deliver(context.sessions, consumers, context.settings.lease_seconds)
     return {"failed": done.failed, "set aside": done.set_aside}
+
+
+def _announce(context: ChoreContext, event: outbox.OutboxEvent) -> None:
+    """Tell those who follow all ends of an owner's jobs."""
+    if event.kind == outbox.EventKind.JOB_ENDED and event.state is not None:
+        context.events.publish(JobEnded(event.id, event.job_id, event.owner, event.state))
 
 
 def _send_webhooks(context: ChoreContext) -> Mapping[str, object]:
