@@ -5,10 +5,14 @@ from __future__ import annotations
 from flask_openapi3 import OpenAPI
 
 from api import languages, metrics
-from api.http import body, compression, problems
+from api.compat.openai import errors as openai_errors
+from api.compat.openai import routes as openai
+from api.compat.replicate import routes as replicate
+from api.http import body, compression, later, problems
 from api.http.openapi import INFO, SECURITY
 from api.http.parameters import HashConverter, IdConverter
 from api.pages import site
+from api.programs import OPENAI
 from api.routes import (
     catalogue,
     chores,
@@ -57,13 +61,16 @@ def create_app(settings: Settings) -> OpenAPI:
     app.wsgi_app = Proxied(app.wsgi_app, settings.proxies)  # type: ignore[method-assign]
     body.init_app(app, settings)  # before anything reads one
     auth.init_app(app, services)
-    problems.init_app(app)
+    later.init_app(app)
+    problems.init_app(app, {OPENAI: openai_errors.shaped})
     languages.init_app(app)
     first = (jobs, sweeps, images, pictures, sheets, presets)
     others = (events, uploads, png_info, catalogue, workers, chores)
     for api in (*first, *others, prompts, controlnet, webhooks, shares, health):
         app.register_blueprint(api.blueprint)  # its part of the document is made when that is asked for
     app.register_blueprint(events.ends_blueprint)
+    for door in (openai, replicate):
+        app.register_blueprint(door.blueprint)
     for plain in (reference, metrics_routes):
         app.register_blueprint(plain.blueprint)
     site.init_app(app)

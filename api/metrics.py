@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from api.http.later import is_later
 from api.services import Services
 from shared.db.sessions import transact
 from shared.db.states import ImageState, WorkerState
@@ -30,6 +31,7 @@ log = structlog.get_logger(__name__)
 
 EXTENSION: Final = "stepfarm-metrics"
 COUNTING: Final = "stepfarm-counting"
+_BEGAN: Final = "stepfarm.began"
 _METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"})
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -65,13 +67,15 @@ def init_app(app: Flask, services: Services) -> None:
     registry.register(_Farm(services))
 
     def begin() -> None:
-        g.began = time.perf_counter()
+        g.began = request.environ.setdefault(_BEGAN, time.perf_counter())  # a request may be asked twice
 
     def counted(route: str, method: str, status: int, took: float) -> None:
         requests.labels(route, method if method in _METHODS else "other", status).inc()
         seconds.labels(route).observe(took)
 
     def count(answer: Response) -> Response:
+        if is_later(answer):
+            return answer
         route = request.url_rule.rule if request.url_rule else "none"
         took = time.perf_counter() - g.began
         counted(route, request.method, answer.status_code, took)

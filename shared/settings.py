@@ -126,6 +126,9 @@ class Settings(BaseModel):
     api_key: str = Field("", repr=False, description="Key that clients send.")
     api_threads: int = Field(16, ge=2, le=256, description="Requests that one API process answers at once.")
     max_streams: int = Field(500, ge=0, description="Event streams of one API process; beyond them pages poll.")
+    door_seconds: float = Field(
+        570, gt=0, description="Seconds that a request of another system's API waits for its pictures."
+    )
     max_connections: int = Field(
         2000, ge=16, description="Connections of one API process; beyond them the longest silent ones are closed."
     )

@@ -18,12 +18,15 @@ Body = TypeVar("Body", bound=BaseModel)
 
 _PICTURES: Final = {
     "/jobs": 2, "/from-picture": 1, "/api/v1/jobs": 1, "/api/v1/uploads": 1, "/api/v1/png-info": 1,
-    "/api/v1/controlnet/preview": 3, "/api/v1/sweeps/preview": 1,
+    "/api/v1/controlnet/preview": 3, "/api/v1/sweeps/preview": 1, "/v1/images/edits": 2,
+    "/replicate/v1/files": 1,
 }  # fmt: skip
 """How many pictures the requests of a path may bring; the form brings a source and its mask, and a
 preview of what a control net is given depends on its own picture as well."""
 
-_PICTURE: Final = re.compile(rb'"picture"\s*:\s*"\s*(?i:data):[^"]*"')
+_PREDICTIONS: Final = re.compile("/replicate/v1/(?:.*/)?predictions")
+_OF_A_PREDICTION: Final = 2  # pictures: a source and its mask
+_PICTURE: Final = re.compile(rb'"(?:picture|image|mask)"\s*:\s*"\s*(?i:data):[^"]*"')
 _TEXT: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # an unfinished one is scanned only once
 _SEPARATORS: Final = (b",", b"[", b"{")  # each value of a list or an object has one before it
 
@@ -55,7 +58,11 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 def most(settings: Settings, path: str) -> int:
     """Return how many bytes a request to `path` may bring."""
-    return settings.max_body_bytes + _PICTURES.get(path, 0) * settings.limits.max_upload_bytes
+    return settings.max_body_bytes + _pictures(path) * settings.limits.max_upload_bytes
+
+
+def _pictures(path: str) -> int:
+    return _OF_A_PREDICTION if _PREDICTIONS.fullmatch(path) else _PICTURES.get(path, 0)
 
 
 def read_file() -> bytes:
@@ -107,7 +114,7 @@ def _check_amount(data: bytes) -> None:
     """Refuse a body that is too large without its pictures, or has too many values, before it is parsed."""
     most: int = current_app.config["MAX_CONTENT_LENGTH"]
     if len(data) > most:
-        data = _PICTURE.sub(b"", data, count=_PICTURES.get(request.path, 0))
+        data = _PICTURE.sub(b"", data, count=_pictures(request.path))
     if len(data) > most:
         raise RequestEntityTooLarge
     if _holds_more_than(_MOST_VALUES, data):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Lock
 from typing import Any, Final
@@ -72,8 +72,16 @@ class Section(APIBlueprint):
     To make the schemas of all routes takes a quarter of the time in which the API would start.
     """
 
-    def __init__(self, name: str, module: str, prefix: str, **known: Any) -> None:  # noqa: ANN401 - as its base's
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        prefix: str,
+        bodies: Sequence[type[BaseModel]],
+        **known: Any,  # noqa: ANN401 - as its base's
+    ) -> None:
         super().__init__(name, module, url_prefix=prefix, **known)
+        self._bodies = bodies
         self._undescribed: list[Callable[[], object]] = []
 
     def _collect_openapi_info(self, rule: str, func: Callable[..., Any], **known: Any) -> ParametersTuple:  # noqa: ANN401
@@ -87,18 +95,26 @@ class Section(APIBlueprint):
         app.tags += [tag for tag in self.tags if tag not in app.tags]
         app.paths |= self.paths
         app.components_schemas |= self.components_schemas
+        for model in self._bodies:
+            _describe_body(app, model)
 
 
 def section(tag: str, module: str, prefix: str = "", name: str = "") -> Section:
     """Return the blueprint of routes under one heading, with the errors that every route may have."""
-    return Section(
-        name or tag,
-        module,
-        prefix,
-        abp_tags=[Tag(name=tag)],
-        abp_responses=EVERYWHERE,
-        abp_security=[{"bearer": []}, {"header": []}, {}],  # the last: a farm without keys
-    )
+    return Section(name or tag, module, prefix, (), **_every_route(tag, EVERYWHERE))
+
+
+def door(tag: str, module: str, prefix: str, errors: ResponseDict, bodies: Sequence[type[BaseModel]] = ()) -> Section:
+    """Return the blueprint of routes whose errors have a shape of their own, and which name `bodies` by themselves."""
+    return Section(tag, module, prefix, bodies, **_every_route(tag, errors))
+
+
+def _every_route(tag: str, errors: ResponseDict) -> dict[str, Any]:
+    return {
+        "abp_tags": [Tag(name=tag)],
+        "abp_responses": errors,
+        "abp_security": [{"bearer": []}, {"header": []}, {}],  # the last: a farm without keys
+    }
 
 
 def answers(model: type[BaseModel], *statuses: int) -> ResponseDict:
@@ -136,8 +152,13 @@ def _header(name: str, description: str, **schema: str) -> Document:
     return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 
+def reference(model: str) -> Document:
+    """Return the reference to a schema of the document."""
+    return {"$ref": f"#/components/schemas/{model}"}
+
+
 def _json(schema: str) -> Document:
-    return {"required": True, "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{schema}"}}}}
+    return {"required": True, "content": {"application/json": {"schema": reference(schema)}}}
 
 
 SUBMIT: Final[Document] = {
@@ -212,13 +233,17 @@ def _describe(app: OpenAPI, limits: Limits) -> None:
         app.components_schemas[title] = Schema(type="object", title=title, properties=part)
     app.components_schemas[_NEW_JOB] = Schema(**schema | {"title": _NEW_JOB, "properties": properties})
     for model in _BODIES:
-        body = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        for name, inner in body.pop("$defs", {}).items():
-            app.components_schemas[name] = Schema(**inner)
-        app.components_schemas[model.__name__] = Schema(**body)
+        _describe_body(app, model)
     for path in app.api_doc["paths"].values():
         for operation in path.values():
             _unwrap(operation)
+
+
+def _describe_body(app: OpenAPI, model: type[BaseModel]) -> None:
+    body = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    for name, inner in body.pop("$defs", {}).items():
+        app.components_schemas[name] = Schema(**inner)
+    app.components_schemas[model.__name__] = Schema(**body)
 
 
 def _bound(schema: Document, limits: Limits) -> None:

@@ -1,19 +1,21 @@
-"""Answers to errors: problem+json (RFC 9457) for programs, a page for people."""
+"""Answers to errors: problem+json (RFC 9457) for programs, a page for people, another system's shape at its door."""
 
 from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from urllib.parse import urlencode
 
 import structlog
-from flask import Flask, Response, redirect, render_template, request
+from flask import Flask, Response, current_app, redirect, render_template, request
 from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.wrappers import Response as AnyResponse
 
+from api.programs import is_program
 from api.schemas.problems import FieldProblem
 from shared.errors import FarmError, FieldError, Refused, TooManyTries, Unauthorized, explain
 from shared.wording import message, wanted
@@ -22,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 PROBLEM_JSON = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
-_PROGRAM_PATHS = ("/api/", "/livez", "/readyz", "/metrics", "/openapi.json")
+_EXTENSION = "stepfarm-shapes"
 
 
 class Problem(BaseModel):
@@ -36,8 +38,12 @@ class Problem(BaseModel):
     error_id: str | None = Field(default=None, description="Id of the error in the API's log.")
 
 
-def init_app(app: Flask) -> None:
-    """Answer every error in the same form."""
+Shape = Callable[[Problem], Response]
+
+
+def init_app(app: Flask, shapes: Mapping[str, Shape]) -> None:
+    """Answer every error in the same form, or in that of `shapes`: by the beginning of the path."""
+    app.extensions[_EXTENSION] = shapes
     app.register_error_handler(FarmError, _on_farm_error)
     app.register_error_handler(HTTPException, _on_http_exception)
     app.register_error_handler(Exception, _on_unexpected)
@@ -51,11 +57,6 @@ def refuse_fields(error: ValidationError) -> Response:
 def refused(error: ValidationError) -> Refused:
     """Return the error that names every bad field."""
     return Refused("The request cannot be accepted.", tuple(map(_field_error, error.errors())))
-
-
-def is_program() -> bool:
-    """True where the answer is read by a program: the path decides, not a header."""
-    return request.path.startswith(_PROGRAM_PATHS)
 
 
 def _field_error(error: ErrorDetails) -> FieldError:
@@ -110,13 +111,22 @@ def _answer(
         errors=[FieldProblem(field=one.field, message=one.message, accepted=one.accepted) for one in fields],
         error_id=error_id,
     )
-    answer = _json(problem) if is_program() else Response(render_template("error.html", problem=problem), status)
+    answer = _shaped(problem)
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if status == HTTPStatus.UNAUTHORIZED:
         answer.headers["WWW-Authenticate"] = 'Bearer realm="stepfarm"'
     answer.headers["Cache-Control"] = "no-store"
     return answer
+
+
+def _shaped(problem: Problem) -> Response:
+    """Return an error as those read it who ask for this path."""
+    shapes: Mapping[str, Shape] = current_app.extensions[_EXTENSION]
+    shape = next((shape for start, shape in shapes.items() if request.path.startswith(start)), None)
+    if shape is not None:
+        return shape(problem)
+    return _json(problem) if is_program() else Response(render_template("error.html", problem=problem), problem.status)
 
 
 def _json(problem: Problem) -> Response:

@@ -55,13 +55,7 @@ class Held:
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the same to a server of threads, such as a test's."""
-        runner, parts = asyncio.Runner(), aiter(self)
-        with ThreadPoolExecutor(1, "stream") as thread:  # in the caller's a loop may run already
-            try:
-                while part := thread.submit(lambda: runner.run(_next(parts))).result():
-                    yield part
-            finally:
-                thread.submit(runner.close)
+        return in_thread(aiter(self))
 
 
 class Stream(Held):
@@ -97,7 +91,7 @@ class Stream(Held):
     async def _follow(self) -> AsyncIterator[bytes]:
         looked = wrote = time.monotonic()
         while self._job.state not in FINAL and not self._services.stopping.is_set():
-            received = await _get(self._subscription, _TURN_SECONDS)
+            received = await next_event(self._subscription, _TURN_SECONDS)
             now = time.monotonic()
             if received:
                 wrote = now
@@ -151,7 +145,7 @@ class Ends(Held):
             yield _written("ended", str(event.id), {"job": event.job_id, "state": event.state})
         began = wrote = time.monotonic()
         while not self._services.stopping.is_set() and time.monotonic() - began < _ENDS_SECONDS:
-            received = await _get(self._subscription, _TURN_SECONDS)
+            received = await next_event(self._subscription, _TURN_SECONDS)
             news = received.event if received else None
             if isinstance(news, JobEnded) and news.id not in told:
                 told.add(news.id)
@@ -166,7 +160,18 @@ class _Deleted(Exception):
     """The job was deleted."""
 
 
-async def _get(subscription: Subscription, seconds: float) -> Received | None:
+def in_thread(parts: AsyncIterator[bytes]) -> Iterator[bytes]:
+    """Yield the parts of a stream to a server of threads."""
+    runner = asyncio.Runner()
+    with ThreadPoolExecutor(1, "stream") as thread:  # in the caller's a loop may run already
+        try:
+            while part := thread.submit(lambda: runner.run(_next(parts))).result():
+                yield part
+        finally:
+            thread.submit(runner.close)
+
+
+async def next_event(subscription: Subscription, seconds: float) -> Received | None:
     """Return the next event; None when none comes in `seconds`."""
     loop, came = asyncio.get_running_loop(), asyncio.Event()
     with subscription.notifying(lambda: loop.call_soon_threadsafe(came.set)):

@@ -18,6 +18,7 @@ from flask import Flask, g, request, session
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.exceptions import MethodNotAllowed
 
+from api.programs import is_program
 from api.security import sessions
 from api.security.key_guesses import Guesses
 from api.security.origin import SAFE_METHODS
@@ -217,7 +218,7 @@ def _check_token(app: Flask) -> None:
     """
     if isinstance(request.routing_exception, MethodNotAllowed):
         raise request.routing_exception  # no token makes it a method of this route
-    is_api = request.path.startswith("/api/")
+    is_api = is_program()
     if request.method in SAFE_METHODS or g.is_keyed or (is_api and not has_keys(app)):
         return
     token = request.headers.get(CSRF_HEADER) or ("" if is_api else request.form.get(CSRF_FIELD, ""))

@@ -2,6 +2,7 @@
 
 A body is read whole, a large one to disk, before a thread is taken. An answer is made in lots: a thread makes one, then
 it is sent, then a thread makes the next; most answers are one lot. An answer with `__aiter__` is sent without a thread.
+One that can be made only later is awaited without a thread, and then the application is asked again.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from urllib.parse import unquote_to_bytes
 import structlog
 from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, HTTPScope
 
+from api.http.later import SUPPORTED, Later
 from api.security.proxies import WSGI
 from api.server import plain
 from api.server.bodies import Body
@@ -57,7 +59,8 @@ class _Answer:
         self.has_more = False
 
     def begin(self) -> None:
-        """Ask the application, and make the first lot. Raises Unavailable."""
+        """Ask the application, and make the first lot; after a wait, ask it again. Raises Unavailable."""
+        self._close_content()
         started: list[tuple[str, list[tuple[str, str]]]] = []
 
         def start(status: str, headers: list[tuple[str, str]], _: object = None) -> Callable[[bytes], object]:
@@ -65,7 +68,7 @@ class _Answer:
             return _no_writing
 
         self.content, self.is_open = self._wsgi(self._environ, start), True
-        if not isinstance(self.content, Stream):
+        if not isinstance(self.content, (Stream, Later)):
             self._parts = iter(self.content)
             self.make_lot()
         ((status, headers),) = started
@@ -107,7 +110,7 @@ class Bridge:
 
     async def answer(self, environ: Environ, body: Body, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """Have the application answer the request of `environ`, whose body is `body`, unless its client leaves."""
-        environ["wsgi.input"] = body.file
+        environ["wsgi.input"], environ[SUPPORTED] = body.file, True
         if body.size or "CONTENT_LENGTH" in environ:
             environ["CONTENT_LENGTH"] = str(body.size)
         answering = self._answer(environ, body, send)
@@ -121,6 +124,10 @@ class Bridge:
         try:
             try:
                 await self._threads.begin(answer.begin, body.size)
+                while isinstance(answer.content, Later):
+                    body.spool.close()  # it has been read
+                    await answer.content.happened()
+                    await self._threads.run(answer.begin)
             except FarmError as error:  # no place for it; the application answers its own errors
                 await refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, str(error))
                 return
@@ -135,7 +142,7 @@ class Bridge:
     async def _send(self, answer: _Answer, send: ASGISendCallable) -> None:
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         if isinstance(answer.content, Stream):
-            await _send_stream(answer.content, send)
+            await _send_stream(answer.content, send)  # it is closed in a thread
             return
         try:
             while answer.has_more:
@@ -175,13 +182,10 @@ async def _gone(receive: ASGIReceiveCallable) -> None:
 
 
 async def _send_stream(stream: Stream, send: ASGISendCallable) -> None:
-    try:
-        async with aclosing(cast("Any", aiter(stream))) as parts:
-            async for part in parts:
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-    finally:
-        stream.close()
+    async with aclosing(cast("Any", aiter(stream))) as parts:
+        async for part in parts:
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _send_lot(lot: Spool, send: ASGISendCallable, *, is_last: bool) -> None:

@@ -52,7 +52,7 @@ def test_every_route_of_the_api_is_in_it(app, document):
         (re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        if rule.rule.startswith("/api/") or rule.rule in {"/livez", "/readyz"}
+        if rule.rule.startswith(("/api/", "/v1/", "/replicate/")) or rule.rule in {"/livez", "/readyz"}
     }
     told = {(path, method) for path, methods in document["paths"].items() for method in methods}
     assert told == routes
@@ -66,11 +66,12 @@ def test_every_reference_leads_somewhere(document):
 
 
 def test_every_operation_says_what_it_does_and_how_errors_look(document):
-    for methods in document["paths"].values():
+    for path, methods in document["paths"].items():
+        status, shape = ("400", "application/json") if path.startswith("/v1/") else ("422", "application/problem+json")
         for operation in methods.values():
             assert operation["summary"]
             assert "<br" not in operation.get("description", "")
-            assert "application/problem+json" in operation["responses"]["422"]["content"]
+            assert shape in operation["responses"][status]["content"]
     ids = [operation["operationId"] for methods in document["paths"].values() for operation in methods.values()]
     assert len(ids) == len(set(ids))
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager, closing
 
 import pytest
 
+from api.http.later import SUPPORTED
 from api.server import threads
 from api.server.bodies import Body
 from api.server.bridge import Bridge
@@ -218,3 +219,66 @@ def test_body_that_was_refused_is_not_asked_for(room):
 
     loops.run(story())
     assert (b"connection", b"close") in client.sent[0]["headers"]
+
+
+class Awaited:
+    """Something that an answer waits for."""
+
+    def __init__(self) -> None:
+        self.has_happened, self.is_closed = asyncio.Event(), False
+
+    async def happened(self) -> None:
+        await self.has_happened.wait()
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+@pytest.fixture
+def later():
+    """Returns an application that answers when something has happened, and what that is; requests that came."""
+    awaited, asked = Awaited(), []
+
+    def wsgi(environ, start):
+        assert environ[SUPPORTED]
+        asked.append(environ)
+        start("200 OK", [])
+        return [b"well"] if awaited.has_happened.is_set() else awaited
+
+    return wsgi, awaited, asked
+
+
+def test_request_that_waits_holds_no_thread_and_no_body_and_is_asked_again(room, begin, later):
+    wsgi, awaited, asked = later
+
+    async def story():
+        async with one_thread() as pool:
+            served, waits, other = Bridge(wsgi, pool, room), Client(), Client()
+            running = asyncio.ensure_future(begin(served, waits, 1000))
+            await soon(lambda: asked and is_free(room))
+            await begin(Bridge(lambda _, start: ok(start), pool, room), other)
+            assert other.status == 200
+            assert not waits.sent
+            awaited.has_happened.set()
+            await running
+            assert (waits.status, waits.sent[-1]["body"], awaited.is_closed) == (200, b"well", True)
+
+    loops.run(story())
+    assert asked[0] is asked[1]
+
+
+def test_what_a_request_waits_for_is_closed_when_its_client_leaves(room, begin, later):
+    wsgi, awaited, asked = later
+
+    async def story():
+        async with one_thread() as pool:
+            client = Client()
+            running = asyncio.ensure_future(begin(Bridge(wsgi, pool, room), client))
+            await soon(lambda: asked)
+            client.left.set()
+            await running
+            await soon(lambda: awaited.is_closed)
+            assert not client.sent
+
+    loops.run(story())
+    assert len(asked) == 1

@@ -1,0 +1,19 @@
+"""Which paths programs ask for, and which people do: the path decides, not a header."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from flask import request
+
+OPENAI: Final = "/v1/"
+REPLICATE: Final = "/replicate/"
+"""How the paths of other systems' doors begin."""
+
+_DOORS: Final = ("/api/", OPENAI, REPLICATE)
+_OF_MACHINES: Final = ("/livez", "/readyz", "/metrics", "/openapi.json")
+
+
+def is_program() -> bool:
+    """True where the answer to this request is read by a program."""
+    return request.path.startswith((*_DOORS, *_OF_MACHINES))
