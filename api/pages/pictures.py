@@ -139,8 +139,7 @@ def archive() -> Response | AnyResponse:
     try:
         return zip_file(pictures.archive(services(), auth.principal(), PictureChoice.model_validate(_chosen())))
     except (Refused, ValidationError) as refused:
-        fields = refused.fields if isinstance(refused, Refused) else ()
-        flash("; ".join(one.accepted for one in fields) or _("Choose some pictures first."))
+        flash(refusal(refused) if isinstance(refused, Refused) else _("Choose some pictures first."))
         return redirect(inside(request.form.get("back", "/pictures")), 303)
 
 
@@ -177,7 +176,8 @@ def _chosen() -> dict[str, Any]:
         return {"ids": request.form.getlist("id")}
     asked, misread = _asked(request.form.to_dict(flat=False) | {"tag": request.form.getlist("with")})
     if misread:  # without it all pictures would be meant
-        raise Refused("These filters cannot be read.", (FieldError(misread[0], "cannot be read", "filters as shown"),))
+        problem = FieldError(misread[0], _("cannot be read"), _("filters as shown"))
+        raise Refused(_("These filters cannot be read."), (problem,))
     return {"filter": PictureFilter.model_validate(asked_for(asked))}
 
 
