@@ -21,6 +21,7 @@ from shared import errors
 from shared.jobs.lessons import BY_NAME
 from shared.models.kinds import KINDS
 from shared.params.facts import GROUPS
+from shared.params.job_spec import SPECIAL
 from shared.params.samplers import SCHEDULES
 from shared.params.scheduling import Scheduling
 from shared.params.table import parameters
@@ -147,6 +148,8 @@ def facts() -> Iterator[tuple[str, str]]:
     yield from ((text, "shared/params/samplers.py") for text in SCHEDULES.values())
     for lesson in BY_NAME.values():
         yield from ((text, "shared/jobs/lessons.py") for text in (lesson.title, lesson.about, lesson.look_for))
+    for axis in SPECIAL.values():
+        yield from ((text, "shared/params/job_spec.py") for text in axis)
     for kind in KINDS.values():
         words = (kind.label, kind.plural, kind.description, kind.accepted)
         yield from ((text, "shared/models/kinds.py") for text in words)

@@ -16,11 +16,11 @@ from shared.models.architectures import ARCHITECTURES
 from shared.models.inspection import Prediction
 from shared.models.kinds import KINDS
 from shared.params.controlnet import MOST_UNITS
+from shared.params.fields import MAX_ID
 from shared.queue.queries import MOST_IMAGES, Span
 from shared.webhooks.deliveries import State as DeliveryState
 from shared.wording import choices
 
-MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint
 MAX_WAIT_SECONDS: Final = 60
 MOST_FILES: Final = 1000  # on a page of model files
 IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")

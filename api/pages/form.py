@@ -66,18 +66,18 @@ def new() -> str:
     if lesson := BY_NAME.get(request.args.get("lesson", "")):
         chosen = (request.args.get("checkpoint", ""), request.args.get("other", ""))
         params = parse(lesson.request(*chosen), auth.principal().owner, services().settings.limits).params
-        return _page(prefill.of_sweep(params, lesson.varying(*chosen)))
+        return drawn(prefill.of_sweep(params, lesson.varying(*chosen)))
     if job_id is None:
-        return _page(prefill.of_example(example) if example else prefill.fresh())
+        return drawn(prefill.of_example(example) if example else prefill.fresh())
     if "failed" in request.args:
         job = jobs.job(services(), auth.principal(), job_id, Span(limit=MOST_IMAGES, states=(ImageState.FAILED,)))
-        return _page(prefill.of_failed(job) if job.images else prefill.of_job(job))
+        return drawn(prefill.of_failed(job) if job.images else prefill.of_job(job))
     job = jobs.job(services(), auth.principal(), job_id, Span(-1 if image is None else image - 1, limit=1))
     if image is None or not job.images:
-        return _page(prefill.of_job(job))
+        return drawn(prefill.of_job(job))
     if part := prefill.used(job, image, request.args.get("use", "")):
-        return _page(part)
-    return _page(prefill.of_image(job, image, request.args.get("to", ""), upload("source")))
+        return drawn(part)
+    return drawn(prefill.of_image(job, image, request.args.get("to", ""), upload("source")))
 
 
 @blueprint.post("/jobs")
@@ -86,15 +86,15 @@ def submit() -> AnyResponse:
 
     Where the form says that it stays in sight (`back`), go back to it.
     """
-    given = _given()
+    given = posted()
     try:
         _keep_files(given)
         submitted = jobs.submit(services(), auth.principal(), read(given) | vary.read(request.form), idempotency_key())
     except Refused as refused:
-        return Response(_page(Origin(given), refused), refused.status)
+        return Response(drawn(Origin(given), refused), refused.status)
     except NotLooked as early:
         headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        return Response(_page(Origin(given), early=early), 503, headers)
+        return Response(drawn(Origin(given), early=early), 503, headers)
     for note in (*map(said, submitted.job.notes), vary.note(request.form)):
         if note:
             flash(note)
@@ -107,7 +107,7 @@ def submit() -> AnyResponse:
 @blueprint.post("/vary")
 def tell_sweep() -> Response:
     """Tell scripts in a line what the job of this form would be, or what is wrong with the rows that vary."""
-    preview = sweeps.preview(services(), auth.principal(), read(_given()) | vary.read(request.form))
+    preview = sweeps.preview(services(), auth.principal(), read(posted()) | vary.read(request.form))
     problems = [f"{_label(one.field)}: {said(one.message)}" for one in preview.problems]
     told = problems[0] if problems else vary.words(preview)
     return Response(" · ".join(filter(None, (told, vary.note(request.form)))), mimetype="text/plain")
@@ -170,7 +170,7 @@ def send(job_id: int, index: int) -> AnyResponse:
 @blueprint.post("/from-picture")
 def from_picture() -> AnyResponse:
     """Show the form filled in with what a picture's file says, or what was wrong with the file."""
-    before = _given(_TYPED) if any(name.startswith(_TYPED) for name in request.form) else None
+    before = posted(_TYPED) if any(name.startswith(_TYPED) for name in request.form) else None
     file = request.files.get("file")
     name = (file and file.filename) or _("The file")
     try:
@@ -181,16 +181,16 @@ def from_picture() -> AnyResponse:
             for one in refused.fields
         ) or said(refused)
         return Response(
-            _page(Origin(before) if before else prefill.fresh(), Refused(f"{name} {words}.")), refused.status
+            drawn(Origin(before) if before else prefill.fresh(), Refused(f"{name} {words}.")), refused.status
         )
     filled = prefill.of_file(found, name)
-    return Response(_page(replace(filled, before=before)))
+    return Response(drawn(replace(filled, before=before)))
 
 
 @blueprint.post("/typed")
 def typed() -> str:
     """Show the form as it was typed, before a picture filled it in."""
-    return _page(Origin(_given()))
+    return drawn(Origin(posted()))
 
 
 @blueprint.get("/typed")
@@ -200,7 +200,7 @@ def from_nothing() -> AnyResponse:
     return redirect("/", 303)
 
 
-def _given(prefix: str = "") -> Given:
+def posted(prefix: str = "") -> Given:
     """Return the parameters in the request's form; fields that it lacks have their defaults."""
     given = prefill.fresh().given
     typed_texts = [(name.removeprefix(prefix), text) for name, text in request.form.items(multi=True)]
@@ -287,7 +287,8 @@ def _all_wrong(given: Given, refusals: Mapping[str, Refused]) -> Refused:
     return kind(str(everything), everything.fields)
 
 
-def _page(origin: Origin, refused: Refused | None = None, early: NotLooked | None = None) -> str:
+def drawn(origin: Origin, refused: Refused | None = None, early: NotLooked | None = None) -> str:
+    """Return the page of the form, filled in, with what was wrong with it."""
     return render_template("form.html", **shown(origin, refused, early), here="/", **_strips())
 
 

@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from api.languages import _
 from api.pages import prefill
-from api.pages.form import _given, _page
+from api.pages.form import drawn, posted
 from api.pages.form_data import read, typed
 from api.pages.prefill import Origin
 from api.security import auth
@@ -24,12 +24,12 @@ blueprint = Blueprint("presets_pages", __name__, url_prefix="/presets")
 @blueprint.post("/fill")
 def fill() -> AnyResponse:
     """Show the form as a preset has it; one press brings back what was typed."""
-    before, who = _given(), auth.principal()
+    before, who = posted(), auth.principal()
     try:
         preset = use_cases.find(services(), who, request.form.get("preset", ""))
     except NotFound:
         flash(_("Choose a preset first."))
-        return Response(_page(Origin(before)))
+        return Response(drawn(Origin(before)))
     params = parse(preset.params, who.owner, services().settings.limits).params
     filled = replace(
         prefill.fresh(),
@@ -37,21 +37,21 @@ def fill() -> AnyResponse:
         file=_("the preset “%(name)s”", name=preset.name),
         before=before,
     )
-    return Response(_page(filled))
+    return Response(drawn(filled))
 
 
 @blueprint.post("/keep")
 def keep() -> AnyResponse:
     """Keep what was typed under a name, and show the form as it was."""
-    before, name = _given(), request.form.get("preset_name", "").strip()
+    before, name = posted(), request.form.get("preset_name", "").strip()
     try:
         kept = use_cases.keep(services(), auth.principal(), name, read(before))
     except Refused as refused:
-        return Response(_page(Origin(before), refused), refused.status)
+        return Response(drawn(Origin(before), refused), refused.status)
     flash(_("Kept as the preset “%(name)s”.", name=name))
     if kept.preset.left_out:
         flash(_("A preset holds no pictures. Left out: %(which)s.", which=", ".join(kept.preset.left_out)))
-    return Response(_page(Origin(before)))
+    return Response(drawn(Origin(before)))
 
 
 @blueprint.post("/delete")
@@ -63,7 +63,7 @@ def delete() -> AnyResponse:
         flash(_("Deleted the preset “%(name)s”.", name=name))
     except NotFound:
         flash(_("Choose a preset first."))
-    return Response(_page(Origin(_given())))
+    return Response(drawn(Origin(posted())))
 
 
 @blueprint.get("/<any(fill,keep,delete):way>")

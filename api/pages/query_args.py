@@ -7,7 +7,7 @@ from typing import Final
 
 from flask import request
 
-from api.http.parameters import MAX_ID
+from shared.params.fields import MAX_ID
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from werkzeug.datastructures import MultiDict
 
-from api.languages import _, lazy, ngettext
+from api.languages import _, ngettext
 from api.pages.fieldsets import full_label
 from api.pages.filters import time_words
 from api.schemas.jobs import AxisBody, JobBody
@@ -17,21 +17,8 @@ from shared.admission.axes.names import varied
 from shared.admission.axes.request import KEY
 from shared.errors import FieldError
 from shared.params.codecs import split_title
-from shared.params.job_spec import MOST_AXES
+from shared.params.job_spec import MOST_AXES, SPECIAL
 
-SPECIAL: Final = {
-    "prompt_replace": lazy("Words of the prompt, replaced"),
-    "prompt_order": lazy("Order of words of the prompt"),
-    "prompt_matrix": lazy("Parts of the prompt, with and without (a|b|c)"),
-    "prompts": lazy("Prompts, one a line"),
-    "dynamic_prompts": lazy("Choices of the prompt ({a|b}, __name__)"),
-    "styles": lazy("Styles"),
-    "sampler_schedule": lazy("Sampler with schedule"),
-    "size": lazy("Size"),
-    "lora": lazy("Weight of a LoRA"),
-    "lora_name": lazy("LoRA"),
-}
-"""What can vary beside single parameters, and its name."""
 _IN_THE_PROMPT: Final = frozenset({"prompt_matrix", "dynamic_prompts", "prompts", "lora_name"})
 """What takes its values from the prompt, or says more in them than a title does."""
 _BLANK: Final = ("field", "values", "of")
@@ -61,7 +48,7 @@ def rows(form: MultiDict[str, str], errors: Mapping[str, FieldError]) -> list[Ro
 def options() -> list[tuple[str, str]]:
     """Return what can vary, by the name that a request has for it, with its label."""
     plain = [(name, full_label(name)) for name, parameter in varied().items() if not parameter.is_in_list]
-    return [*plain, *((name, str(label)) for name, label in SPECIAL.items())]
+    return [*plain, *((name, _(axis.choice)) for name, axis in SPECIAL.items())]
 
 
 def read(form: MultiDict[str, str]) -> dict[str, object]:

@@ -8,13 +8,12 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from api.schemas.jobs import API, EXTENSIONS
-from shared.params.fields import MAX_SEED, Text
+from shared.params.fields import MAX_ID, MAX_SEED, Text
 from shared.params.render import RenderParams
 from shared.pictures.changes import LONGEST_TAG, MOST_TAGS, Action, Changed
 from shared.pictures.filters import PictureId
 from shared.pictures.queries import Cursor, Facets, PicturePage, PictureView
 
-MAX_ID: Final = 2**63 - 1
 MOST_IDS: Final = 1000  # in a body
 
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}\.[0-9]{1,9}$")]

@@ -17,6 +17,7 @@ from shared.params.facts import Fact, Takes, ValueKind
 Metadata = TypeVar("Metadata")
 
 RANDOM_SEED: Final = -1
+MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint
 MAX_SEED: Final = 2**64 - 1  # the largest that programs give; JSON keeps it exactly, though JavaScript does not
 NATIVE_SIZE: Final = 0
 AUTOMATIC_VAE: Final = "automatic"
@@ -37,7 +38,8 @@ MaskArea = Literal["whole picture", "only masked"]
 NewContent = Literal["fill", "edge", "mirror", "latent noise"]
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
+    """Return a text that PostgreSQL and UTF-8 can hold. Raises ValueError."""
     if "\x00" in text:
         raise ValueError("holds a NUL character, which no text may hold")
     if not text.isascii() and any(0xD800 <= ord(letter) < 0xE000 for letter in text):
@@ -45,7 +47,7 @@ def _storable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[str, AfterValidator(storable)]
 Prompt = Annotated[Text, Takes("prompt")]
 StyleName = Annotated[Text, Takes("style")]
 SamplerName = Annotated[Text, Takes("sampler")]

@@ -116,49 +116,23 @@ class Mask(Parameters):
     ] = False
 
 
+def _side(name: str) -> Fact:
+    return Fact(
+        f"Pixels to add at the {name}, to be painted",
+        label=f"Outpaint {name}",
+        slider=_EXTENSION,
+        option=Option(f"--outpaint-{name}"),
+        keys=(Key(f"Outpaint {name}"),),
+    )
+
+
 class Outpaint(Parameters):
     """How far the source picture is extended at each side, and how the new part is painted; all 0: not at all."""
 
-    left: Annotated[
-        Extension,
-        Fact(
-            "Pixels to add at the left, to be painted",
-            label="Outpaint left",
-            slider=_EXTENSION,
-            option=Option("--outpaint-left"),
-            keys=(Key("Outpaint left"),),
-        ),
-    ] = 0
-    right: Annotated[
-        Extension,
-        Fact(
-            "Pixels to add at the right, to be painted",
-            label="Outpaint right",
-            slider=_EXTENSION,
-            option=Option("--outpaint-right"),
-            keys=(Key("Outpaint right"),),
-        ),
-    ] = 0
-    top: Annotated[
-        Extension,
-        Fact(
-            "Pixels to add at the top, to be painted",
-            label="Outpaint top",
-            slider=_EXTENSION,
-            option=Option("--outpaint-top"),
-            keys=(Key("Outpaint top"),),
-        ),
-    ] = 0
-    bottom: Annotated[
-        Extension,
-        Fact(
-            "Pixels to add at the bottom, to be painted",
-            label="Outpaint bottom",
-            slider=_EXTENSION,
-            option=Option("--outpaint-bottom"),
-            keys=(Key("Outpaint bottom"),),
-        ),
-    ] = 0
+    left: Annotated[Extension, _side("left")] = 0
+    right: Annotated[Extension, _side("right")] = 0
+    top: Annotated[Extension, _side("top")] = 0
+    bottom: Annotated[Extension, _side("bottom")] = 0
     feather: Annotated[
         int,
         Field(ge=0, le=256),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from math import prod
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -24,18 +24,27 @@ MOST_AXES: Final = 3
 SeedsOfCells = Literal["same", "each"]
 """Whether all images of a sweep have one seed, or each its own, counted up."""
 
-_SPECIAL: Final = {
-    "prompt_replace": "Words of the prompt",
-    "prompt_order": "Order of the prompt",
-    "prompt_matrix": "Parts of the prompt",
-    "prompts": "Prompt",
-    "dynamic_prompts": "Prompt",
-    "sampler_schedule": "Sampler and schedule",
-    "size": "Size",
-    "lora": "LoRA",
-    "lora_name": "LoRA",
+
+class SpecialAxis(NamedTuple):
+    """What people call an axis that no single parameter stands for: beside its values, and where it is chosen."""
+
+    label: str
+    choice: str
+
+
+SPECIAL: Final[Mapping[str, SpecialAxis]] = {
+    "prompt_replace": SpecialAxis("Words of the prompt", "Words of the prompt, replaced"),
+    "prompt_order": SpecialAxis("Order of the prompt", "Order of words of the prompt"),
+    "prompt_matrix": SpecialAxis("Parts of the prompt", "Parts of the prompt, with and without (a|b|c)"),
+    "prompts": SpecialAxis("Prompt", "Prompts, one a line"),
+    "dynamic_prompts": SpecialAxis("Prompt", "Choices of the prompt ({a|b}, __name__)"),
+    "styles": SpecialAxis("Styles", "Styles"),
+    "sampler_schedule": SpecialAxis("Sampler and schedule", "Sampler with schedule"),
+    "size": SpecialAxis("Size", "Size"),
+    "lora": SpecialAxis("LoRA", "Weight of a LoRA"),
+    "lora_name": SpecialAxis("LoRA", "LoRA"),
 }
-"""What people call the axes that no single parameter stands for."""
+"""The axes that no single parameter stands for."""
 
 
 class AxisValue(Parameters):
@@ -56,7 +65,9 @@ class Axis(Parameters):
         """What people call it: `CFG scale`."""
         if (known := parameters().get(paths.field_name(self.field))) is not None:
             return known.label
-        return _SPECIAL.get(self.field) or self.field.rpartition(".")[2].replace("_", " ").capitalize()
+        if self.field in SPECIAL:
+            return SPECIAL[self.field].label
+        return self.field.rpartition(".")[2].replace("_", " ").capitalize()
 
 
 class Sweep(Parameters):

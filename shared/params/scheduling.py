@@ -13,10 +13,9 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field
 
 from shared.params import facts
 from shared.params.facts import Fact, Option, Takes
-from shared.params.fields import Parameters
+from shared.params.fields import MAX_ID, Parameters
 from shared.params.pools import DEFAULT_POOL, POOL
 
-_MAX_ID: Final = 2**63 - 1  # PostgreSQL's bigint
 _ID: Final = re.compile(r"[0-9]{1,19}")
 MOST_BEFORE: Final = 100  # jobs that one job waits for
 HIGHEST_PRIORITY: Final = 100  # and the lowest is as far below 0
@@ -61,7 +60,7 @@ def _pool(name: str) -> str:
 
 
 DependsOn = Literal["success", "end"]
-JobId = Annotated[int, Field(ge=1, le=_MAX_ID)]
+JobId = Annotated[int, Field(ge=1, le=MAX_ID)]
 Instant = Annotated[AwareDatetime, BeforeValidator(_instant), AfterValidator(_in_utc)]
 
 
@@ -128,7 +127,7 @@ class Scheduling(Parameters):
     ] = None
     hold_behind: Annotated[
         int | None,
-        Field(ge=1, le=_MAX_ID),
+        Field(ge=1, le=MAX_ID),
         Takes("job"),
         Fact(
             "Hold the job until the job of this id has ended or is deleted",

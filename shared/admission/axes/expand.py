@@ -10,13 +10,14 @@ from typing import Final, NamedTuple
 
 from shared.admission.axes import adapters, dynamic
 from shared.admission.axes import prompts as axes_of_prompts
-from shared.admission.axes.names import SPECIAL, WHOLE_PROMPT, Named, named
+from shared.admission.axes.names import WHOLE_PROMPT, Named, named
 from shared.admission.axes.notation import BadValues
 from shared.admission.axes.request import KEY, MOST_CELLS, AxisRequest, SweepRequest
 from shared.admission.axes.values import Reader, Value, given_items, text_of, titled
 from shared.admission.axes.wildcards import Wildcards
 from shared.errors import FieldError
 from shared.params.fields import RANDOM_SEED
+from shared.params.job_spec import SPECIAL
 from shared.params.render import RenderParams
 from shared.params.samplers import AUTOMATIC, SCHEDULES
 from shared.params.spellings import named as sampler_named

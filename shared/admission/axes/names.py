@@ -8,24 +8,12 @@ from typing import Final, NamedTuple
 
 from shared.admission.axes.notation import BadValues
 from shared.params import paths
+from shared.params.job_spec import SPECIAL
 from shared.params.render import RenderParams
 from shared.params.table import Parameter, parameters
 from shared.suggest import nearest
 from shared.wording import LONGEST, choices
 
-SPECIAL: Final[Mapping[str, str]] = {
-    "prompt_replace": "words of the prompts; the first value is searched for, the others take its place",
-    "prompt_order": "the order of these words in the prompt",
-    "prompt_matrix": "a prompt such as a|b|c: a with and without b and c",
-    "prompts": "prompts, one a line, with options behind them such as --steps 30",
-    "dynamic_prompts": "choices in the prompt such as {red|blue} and __colour__",
-    "styles": "styles by name; none is a value too",
-    "sampler_schedule": "a sampler with its schedule, such as DPM++ 2M / Karras",
-    "size": "sizes such as 512x768",
-    "lora": "weights of one LoRA, which `of` names",
-    "lora_name": "LoRAs by name; none is a value too",
-}
-"""The axes that no single parameter stands for."""
 WHOLE_PROMPT: Final = frozenset({"prompt", "prompts", "dynamic_prompts", "prompt_matrix"})
 """Axes whose values are whole prompts."""
 

@@ -9,9 +9,9 @@ from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema
 
 from shared.admission.axes.notation import MOST_VALUES
 from shared.errors import FieldError
-from shared.params.fields import Parameters, Text
-from shared.params.job_spec import MOST_AXES
-from shared.wording import LONGEST, message, spelled, wanted
+from shared.params.fields import Parameters, Text, storable
+from shared.params.job_spec import MOST_AXES, SPECIAL
+from shared.wording import LONGEST, choices, message, spelled, wanted
 
 KEY: Final = "sweep"
 MOST_CELLS: Final = 1000
@@ -22,7 +22,7 @@ _SCALARS: Final = (str, int, float, bool, type(None))
 
 def _values(given: object) -> object:
     if isinstance(given, str):
-        return _storable(given)
+        return storable(given)
     if not isinstance(given, list | tuple):
         raise ValueError(f"must be a text or a list of values, not {spelled(given)}")  # noqa: TRY004 - as pydantic asks
     if len(given) > MOST_VALUES:
@@ -31,14 +31,8 @@ def _values(given: object) -> object:
         if not isinstance(one, _SCALARS):
             raise ValueError(f"holds {spelled(one)} at place {place}, and a value is a text, a number, true or false")  # noqa: TRY004 - as above
         if isinstance(one, str):
-            _storable(one)
+            storable(one)
     return tuple(given)
-
-
-def _storable(text: str) -> str:
-    if "\x00" in text or any(0xD800 <= ord(letter) < 0xE000 for letter in text):
-        raise ValueError("holds a NUL character or half of a character, which no text may hold")
-    return text
 
 
 Values = Annotated[
@@ -65,8 +59,7 @@ class AxisRequest(Parameters):
         Field(
             min_length=1,
             max_length=200,
-            description="The dotted name of a parameter, or prompt_replace, prompt_order, prompt_matrix, prompts, "
-            "dynamic_prompts, styles, sampler_schedule, size, lora or lora_name.",
+            description=f"The dotted name of a parameter, or {choices([*SPECIAL])}.",
         ),
     ]
     values: Annotated[Values, Field(description="Its values; prompt_matrix and dynamic_prompts take none.")] = ()
