@@ -14,7 +14,7 @@ from shared.params.samplers import SAMPLERS
 from shared.prompts.composable import MOST_PARTS, read
 from shared.prompts.learned_words import NO_WORDS, Words
 from shared.prompts.styles import Style, merge
-from shared.prompts.tokenizer import MAX_CHUNKS_IN_ALL, MAX_TOKENS, Length, Tokenizer
+from shared.prompts.tokenizer import MAX_CHUNKS_IN_ALL, MAX_TOKENS, Length, Tokenizer, is_surely_accepted
 from shared.settings import Limits
 from shared.suggest import nearest
 from shared.wording import LONGEST, choices
@@ -97,8 +97,9 @@ def _problems(name: str, prompt: str, params: RenderParams, limits: Limits) -> I
     parts = len(read(prompt, is_negative=name.endswith("negative_prompt")))
     if parts > MOST_PARTS:
         yield FieldError(name, f"has {parts} parts joined by AND", f"at most {MOST_PARTS} parts")
-    for _, length in lengths(name, params, limits):
-        yield from too_long(name, length, limits)
+    if not is_surely_accepted(prompt):  # of a sweep each of a thousand may be another one
+        for _, length in lengths(name, params, limits):
+            yield from too_long(name, length, limits)
 
 
 class _Pass(NamedTuple):

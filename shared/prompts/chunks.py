@@ -48,6 +48,16 @@ def chunked(words: Iterable[Word]) -> list[Chunk]:
     return [*chunks, Chunk(tuple(tokens), tuple(weights))]
 
 
+def chunked_tokens(tokens: Sequence[int], weights: Sequence[float]) -> list[Chunk]:
+    """Return what `chunked` returns for words of one token each, several times as fast."""
+    chunks, at = list[Chunk](), 0
+    while len(tokens) - at > CHUNK:
+        cut = at + _cut(tokens[at : at + CHUNK], Word((tokens[at + CHUNK],)))
+        chunks.append(Chunk(tuple(tokens[at:cut]), tuple(weights[at:cut])))
+        at = cut
+    return [*chunks, Chunk(tuple(tokens[at:]), tuple(weights[at:]))]
+
+
 def counted(chunks: Sequence[Chunk]) -> int:
     """Return how many tokens `chunks` take up: every chunk but the last counts in full."""
     return CHUNK * (len(chunks) - 1) + len(chunks[-1].tokens)

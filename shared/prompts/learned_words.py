@@ -50,6 +50,9 @@ class Words:
 
         Where several names begin, the longest counts.
         """
+        if not self._by_first:
+            yield from tokens
+            return
         place = 0
         while place < len(tokens):
             name, one = next(

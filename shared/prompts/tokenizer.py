@@ -6,6 +6,7 @@ Vocabulary and splitting rules: Radford et al. 2021, arXiv:2103.00020; the merge
 from __future__ import annotations
 
 import gzip
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers
 
 from shared.params.fields import Emphasis
 from shared.prompts import attention, composable, editing
-from shared.prompts.chunks import Chunk, Word, chunked, counted
+from shared.prompts.chunks import BACKTRACK, CHUNK, Chunk, Word, chunked, chunked_tokens, counted
 from shared.prompts.learned_words import NO_WORDS, LearnedWord, Words
 
 BOS: Final = 49406
@@ -26,6 +27,7 @@ MAX_CHUNKS: Final = 16  # of a prompt; each is a row of a call that all pictures
 MAX_TOKENS: Final = MAX_CHUNKS * (TOKENS - 2)
 MAX_CHUNKS_IN_ALL: Final = 16 * MAX_CHUNKS  # of all variants by prompt editing; the card holds them to the end
 MERGES: Final = Path(__file__).parent / "vocabulary" / "clip-merges.txt.gz"
+_MULTIPLY: Final = ("[", "AND", "BREAK")  # signs of variants, parts and chunks of their own
 _REMEMBERED: Final = 64  # prompts
 _REMEMBERED_NAMES: Final = 2**14  # of learned words; a large collection has some thousands
 _REMEMBERED_COLLECTIONS: Final = 16  # of learned words: one for each width of checkpoints
@@ -48,6 +50,18 @@ class Length(NamedTuple):
     def is_accepted(self) -> bool:
         """True within the limits of the text encoder and the card."""
         return self.tokens <= MAX_TOKENS and self.chunks <= MAX_CHUNKS_IN_ALL
+
+
+def is_surely_accepted(prompt: str) -> bool:
+    """Return True for most prompts that are short enough, without counting their tokens: each takes a byte at least.
+
+    False: only `Tokenizer.measure` knows. A prompt of variants or several parts takes their sum; a word that an
+    embedding teaches takes more than its name.
+    """
+    if any(sign in prompt for sign in _MULTIPLY):
+        return False
+    most = len("".join(unicodedata.normalize("NFC", prompt).lower().split()).encode("utf-8", "replace"))
+    return most // (CHUNK - BACKTRACK) < MAX_CHUNKS  # a comma ends a chunk so early at most
 
 
 class Tokenizer:
@@ -127,11 +141,14 @@ def _measured(  # noqa: PLR0913, PLR0917 - a key
 
 
 def _chunked(sections: Iterable[_Section]) -> list[Chunk]:
-    words = (
-        [Word(one.tokens if isinstance(one, LearnedWord) else (one,), weight) for one, weight in section]
-        for section in sections
-    )
-    return [chunk for section in words for chunk in chunked(section)]
+    return [chunk for section in sections for chunk in _of_section(section)]
+
+
+def _of_section(section: _Section) -> list[Chunk]:
+    tokens = [one for one, _ in section if not isinstance(one, LearnedWord)]
+    if len(tokens) == len(section):
+        return chunked_tokens(tokens, [weight for _, weight in section])
+    return chunked(Word(one.tokens if isinstance(one, LearnedWord) else (one,), weight) for one, weight in section)
 
 
 @lru_cache(_REMEMBERED_COLLECTIONS)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from transformers import CLIPTokenizer
 
-from shared.prompts.chunks import COMMA
-from shared.prompts.tokenizer import BOS, EOS, Tokenizer, _vocabulary
+from shared.prompts.chunks import COMMA, Word, chunked, chunked_tokens
+from shared.prompts.tokenizer import BOS, EOS, Tokenizer, _vocabulary, is_surely_accepted
 
 ORACLES = Path(__file__).parents[1] / "data" / "oracles"
 PROMPT_LANGUAGE = {"a BREAK b", "75w BREAK x", "70w emb(8v)", "emb"}
@@ -74,6 +74,23 @@ def test_encode_agrees_with_transformers(tokenizer: Tokenizer, text: str) -> Non
     special = {"<|startoftext|>": BOS, "<|endoftext|>": EOS}
     reference = CLIPTokenizer(vocab={**vocabulary, **special}, merges=merges)
     assert tokenizer.encode(text) == reference(text)["input_ids"][1:-1]
+
+
+@pytest.mark.parametrize(
+    "piece", [",", "1", "a ", "\u0130", "\u0958", "日", "é, ", "(a:1.2) ", "𝒜", "x,", "[a|b]", "a AND ", "a BREAK "]
+)
+def test_what_is_surely_accepted_is_accepted_when_its_tokens_are_counted(tokenizer: Tokenizer, piece: str) -> None:
+    sure = [times for times in (1, 100, 200, 400, 600, 900, 2000) if is_surely_accepted(piece * times)]
+    assert all(tokenizer.measure(piece * times).is_accepted for times in sure)
+    assert 2000 not in sure
+
+
+def test_words_of_one_token_are_chunked_as_all_others() -> None:
+    tokens = [COMMA if place % 19 in {0, 7} else place for place in range(1, 400)]
+    for length in (0, 1, 74, 75, 76, 150, 151, 399):
+        weights = [1.0 + place for place in range(length)]
+        words = [Word((token,), weight) for token, weight in zip(tokens[:length], weights, strict=True)]
+        assert chunked_tokens(tokens[:length], weights) == chunked(words)
 
 
 def test_the_names_of_special_tokens_are_plain_text(tokenizer: Tokenizer) -> None:
