@@ -173,4 +173,4 @@ def _unknown_tags(prompt: str, *, is_negative: bool) -> tuple[Network, ...]:
 
 def _without(params: RenderParams, unknown: Mapping[str, str]) -> RenderParams:
     """Return the parameters with defaults in the place of names that are not known."""
-    return paths.replaced(params, {name: parameters()[name].default for name in unknown})
+    return paths.replaced(params, {name: parameters()[name].default for name in unknown}) if unknown else params

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Self
 
-from sqlalchemy import ColumnElement, Select, and_, func, select, text, tuple_
+from sqlalchemy import ColumnElement, Row, Select, and_, func, select, text, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.accounts.scope import Scope
@@ -32,6 +32,16 @@ _MOST_FACETS: Final = 200
 def is_restorable(deleted_at: datetime | None) -> bool:
     """Return whether a picture was deleted so lately that it can be restored; None: it was not deleted."""
     return deleted_at is not None and datetime.now(UTC) - deleted_at < KEPT
+
+
+# What an image changes is looked up for the rows of the page alone; a join might begin at the images.
+_OF_IMAGE: Final = (Image.id == Picture.image_id,)
+_Row = tuple[Picture, dict[str, Any] | None, dict[str, Any] | None]
+_ROWS: Final = select(
+    Picture,
+    select(Image.changes).where(*_OF_IMAGE).scalar_subquery(),
+    select(Image.models).where(*_OF_IMAGE).scalar_subquery(),
+)
 
 
 @dataclass(frozen=True)
@@ -102,14 +112,14 @@ def page(  # noqa: PLR0913 - a page is a filter, an order and a place
     limit: int = 60,
 ) -> PicturePage:
     """Return up to `limit` pictures of a scope that are as wanted, from behind `cursor`."""
-    rows = session.scalars(_page(whose, wanted, order, cursor).limit(limit + 1)).all()
+    rows = session.execute(_page(whose, wanted, order, cursor).limit(limit + 1)).all()
     shown = rows[:limit]
-    last = Cursor(shown[-1].ended_at, shown[-1].image_id) if len(rows) > limit else None
+    last = Cursor(shown[-1].Picture.ended_at, shown[-1].Picture.image_id) if len(rows) > limit else None
     return PicturePage(tuple(_views(session, shown)), last)
 
 
-def _page(whose: Scope, wanted: Filter, order: Order, cursor: Cursor | None) -> Select[Picture]:
-    query = select(Picture).where(wanted.condition(whose))
+def _page(whose: Scope, wanted: Filter, order: Order, cursor: Cursor | None) -> Select[*_Row]:
+    query = _ROWS.where(wanted.condition(whose))
     place = tuple_(Picture.ended_at, Picture.image_id)
     if cursor:
         behind = tuple_(cursor.ended_at, cursor.image_id)
@@ -120,8 +130,7 @@ def _page(whose: Scope, wanted: Filter, order: Order, cursor: Cursor | None) -> 
 
 def picture(session: Session, whose: Scope, wanted: PictureId) -> PictureView:
     """Return one picture, a deleted one too. Raises NotFound."""
-    row = session.scalar(select(Picture).where(is_named(whose, wanted)))
-    views = _views(session, [row]) if row else []
+    views = _views(session, session.execute(_ROWS.where(is_named(whose, wanted))).all())
     if not views:
         raise NotFound(f"There is no picture {wanted}.")
     return views[0]
@@ -136,7 +145,7 @@ def is_named(whose: Scope, wanted: PictureId) -> ColumnElement[bool]:
 
 def several(session: Session, whose: Scope, ids: Collection[PictureId]) -> list[PictureView]:
     """Return those of these pictures that are there, in the order given."""
-    rows = session.scalars(select(Picture).where(Filter(ids=tuple(ids)).condition(whose))).all()
+    rows = session.execute(_ROWS.where(Filter(ids=tuple(ids)).condition(whose))).all()
     views = {view.id: view for view in _views(session, rows)}
     return [views[one] for one in ids if one in views]
 
@@ -206,18 +215,15 @@ def _held(
     return tuple(session.scalars(values))
 
 
-def _views(session: Session, rows: Sequence[Picture]) -> list[PictureView]:
+def _views(session: Session, rows: Sequence[Row[*_Row]]) -> list[PictureView]:
     """Return the views of pictures, except of those whose job was deleted since `rows` were read."""
-    of_jobs = select(Job.id, Job.params, Job.models).where(Job.id.in_({row.job_id for row in rows}))
+    of_jobs = select(Job.id, Job.params, Job.models).where(Job.id.in_({row.Picture.job_id for row in rows}))
     jobs = {job_id: (params, models) for job_id, params, models in session.execute(of_jobs)}
-    of_images = select(Image.id, Image.changes, Image.models).where(Image.id.in_([row.image_id for row in rows]))
-    images = {image_id: (changes, models) for image_id, changes, models in session.execute(of_images)}
     views = []
-    for row in rows:
-        if row.job_id in jobs and row.image_id in images:
-            (params, models), (changes, own_models) = jobs[row.job_id], images[row.image_id]
-            understood = stored.image(params, row.index, changes)
-            views.append(_view(row, understood, hashes_in(own_models or models)))
+    for row, changes, own_models in rows:
+        if row.job_id in jobs:
+            params, models = jobs[row.job_id]
+            views.append(_view(row, stored.image(params, row.index, changes), hashes_in(own_models or models)))
     return views
 
 
