@@ -7,6 +7,7 @@ what no rule allows, are text; so is everything around them, but not what stands
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache, lru_cache
@@ -34,6 +35,7 @@ GRAMMAR: Final = r"""
     %declare STRAY
 """
 STRAY: Final = "STRAY"
+_WHEN: Final = re.compile(r":\s*[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?\s*\]")  # no edit is without, and few texts have it
 DEEPEST: Final = 100  # brackets open at once; a text with more is one prompt, unchanged
 _REMEMBERED: Final = 32  # texts: of one submission, each is asked about several times
 _OPENING: Final = {")": "(", "]": "["}
@@ -152,7 +154,7 @@ def _chosen(piece: Edit | Alternation, call: int, clock: Clock) -> Text:
 @lru_cache(_REMEMBERED)
 def _parsed(text: str) -> Text:
     """Return `text` as parsed by the grammar, or as plain text if it cannot be parsed, or holds no edit for sure."""
-    if "[" not in text:
+    if "[" not in text or ("|" not in text and not _WHEN.search(text)):
         return Text((text,))
     try:
         return cast("Text", _parser().parse(text))
