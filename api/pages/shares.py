@@ -8,13 +8,13 @@ from werkzeug.wrappers import Response as AnyResponse
 from api.http.responses import unchanging
 from api.languages import _
 from api.schemas.jobs import EXTENSIONS
-from api.schemas.pictures import MAX_ID
 from api.schemas.shares import ShareRequest
 from api.security import auth
 from api.sentences import said
 from api.services import services
 from api.use_cases import shares as use_cases
 from shared.errors import NotFound, Refused
+from shared.params.fields import MAX_ID
 
 blueprint = Blueprint("shares_pages", __name__)
 

@@ -6,11 +6,12 @@ from flask import Response, request
 
 from api.http import sse
 from api.http.openapi import EVENTS, NOT_FOUND, content, section
-from api.http.parameters import MAX_ID, JobPath
+from api.http.parameters import JobPath
 from api.schemas.jobs import API
 from api.security import auth
 from api.services import services
 from api.use_cases import jobs
+from shared.params.fields import MAX_ID
 
 STREAM = content(
     "text/event-stream",

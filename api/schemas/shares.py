@@ -8,8 +8,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.schemas.pictures import MAX_ID
 from shared.jobs.shares import MOST_DAYS, USUAL_DAYS, Made, Share
+from shared.params.fields import MAX_ID
 
 
 class ShareRequest(BaseModel):
