@@ -21,13 +21,14 @@ from api.compat.replicate.stream import PredictionEvents
 from api.http.body import read_json
 from api.http.later import answer_later
 from api.http.openapi import BODY, EVERYWHERE, NOT_FOUND, TOO_LARGE, Document, answers, content, door, reference
-from api.http.parameters import MAX_ID, MAX_WAIT_SECONDS, JobPath, idempotency_key, wait_seconds
+from api.http.parameters import MAX_WAIT_SECONDS, JobPath, idempotency_key, wait_seconds
 from api.http.responses import reply
 from api.http.watch import Watch
 from api.security import auth
 from api.services import services
 from api.use_cases import images, jobs
 from shared.errors import Conflict, FieldError, Refused, Unavailable
+from shared.params.fields import MAX_ID
 
 _WAIT: Final = re.compile(r"(?:^|,)\s*wait\s*(?:,|$)", re.IGNORECASE)
 _PAGE: Final = 50
