@@ -8,9 +8,10 @@ from flask import request
 
 OPENAI: Final = "/v1/"
 REPLICATE: Final = "/replicate/"
+SDAPI: Final = "/sdapi/"
 """How the paths of other systems' doors begin."""
 
-_DOORS: Final = ("/api/", OPENAI, REPLICATE)
+_DOORS: Final = ("/api/", OPENAI, REPLICATE, SDAPI)
 _OF_MACHINES: Final = ("/livez", "/readyz", "/metrics", "/openapi.json")
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from api.http.problems import refused
+from api.programs import SDAPI
 from shared.errors import FieldError, Malformed, Refused
 from shared.settings import Settings
 
@@ -20,6 +21,8 @@ _PICTURES: Final = {
     "/jobs": 2, "/from-picture": 1, "/api/v1/jobs": 1, "/api/v1/uploads": 1, "/api/v1/png-info": 1,
     "/api/v1/controlnet/preview": 3, "/api/v1/sweeps/preview": 1, "/v1/images/edits": 2,
     "/replicate/v1/files": 1,
+    "/sdapi/v1/txt2img": 4, "/sdapi/v1/img2img": 6, "/sdapi/v1/extra-single-image": 1,
+    "/sdapi/v1/extra-batch-images": 8, "/sdapi/v1/png-info": 1, "/sdapi/v1/interrogate": 1,
 }  # fmt: skip
 """How many pictures the requests of a path may bring; the form brings a source and its mask, and a
 preview of what a control net is given depends on its own picture as well."""
@@ -27,6 +30,8 @@ preview of what a control net is given depends on its own picture as well."""
 _PREDICTIONS: Final = re.compile("/replicate/v1/(?:.*/)?predictions")
 _OF_A_PREDICTION: Final = 2  # pictures: a source and its mask
 _PICTURE: Final = re.compile(rb'"(?:picture|image|mask)"\s*:\s*"\s*(?i:data):[^"]*"')
+_BARE_PICTURE: Final = re.compile(rb'"(?:data:[^",]{0,99},)?[A-Za-z0-9+/=\\]{1024,}"')
+"""A picture at a door whose clients send base64 under many names, with `/` as it is or behind a backslash."""
 _TEXT: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)  # an unfinished one is scanned only once
 _SEPARATORS: Final = (b",", b"[", b"{")  # each value of a list or an object has one before it
 
@@ -114,7 +119,8 @@ def _check_amount(data: bytes) -> None:
     """Refuse a body that is too large without its pictures, or has too many values, before it is parsed."""
     most: int = current_app.config["MAX_CONTENT_LENGTH"]
     if len(data) > most:
-        data = _PICTURE.sub(b"", data, count=_pictures(request.path))
+        picture = _BARE_PICTURE if request.path.startswith(SDAPI) else _PICTURE
+        data = picture.sub(b"", data, count=_pictures(request.path))
     if len(data) > most:
         raise RequestEntityTooLarge
     if _holds_more_than(_MOST_VALUES, data):

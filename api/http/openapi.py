@@ -161,6 +161,11 @@ def _json(schema: str) -> Document:
     return {"required": True, "content": {"application/json": {"schema": reference(schema)}}}
 
 
+def takes(model: type[BaseModel]) -> Document:
+    """Return the description of a route that reads a `model` of its section's bodies."""
+    return {"requestBody": _json(model.__name__)}
+
+
 SUBMIT: Final[Document] = {
     "parameters": [
         _header(

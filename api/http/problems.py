@@ -115,7 +115,7 @@ def _answer(
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         answer.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     if status == HTTPStatus.UNAUTHORIZED:
-        answer.headers["WWW-Authenticate"] = 'Bearer realm="stepfarm"'
+        answer.headers.setdefault("WWW-Authenticate", 'Bearer realm="stepfarm"')
     answer.headers["Cache-Control"] = "no-store"
     return answer
 

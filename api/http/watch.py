@@ -54,7 +54,15 @@ class Watch:
         return watch
 
     @classmethod
-    def submit(cls, services: Services, who: Principal, given: object, idempotency_key: str | None = None) -> Self:
+    def submit(
+        cls,
+        services: Services,
+        who: Principal,
+        given: object,
+        idempotency_key: str | None = None,
+        *,
+        door: str | None = None,
+    ) -> Self:
         """Return the watch over a new job, submitted as `api.use_cases.jobs.submit` does, which is cancelled with it.
 
         A job with an idempotency key is not: whoever sent it can come back for it. Raises as that does, and
@@ -62,7 +70,7 @@ class Watch:
         """
         watch = cls(services, who, services.settings.door_seconds)
         try:
-            watch._begin(jobs.submit(services, who, given, idempotency_key).job.id)
+            watch._begin(jobs.submit(services, who, given, idempotency_key, door=door).job.id)
         except BaseException:
             watch.close()
             raise

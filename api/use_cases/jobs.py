@@ -50,14 +50,20 @@ class Submitted:
     is_new: bool
 
 
-def submit(
-    services: Services, who: Principal, given: object, idempotency_key: str | None = None, *, lesson: str | None = None
+def submit(  # noqa: PLR0913 - what a job may say of itself
+    services: Services,
+    who: Principal,
+    given: object,
+    idempotency_key: str | None = None,
+    *,
+    lesson: str | None = None,
+    door: str | None = None,
 ) -> Submitted:
     """Record a job of what was given, a JSON object as it came, and publish its tickets.
 
     It is admitted and recorded in one transaction. Before that, a request with a key is looked up, and a request that
     brings pictures is admitted alone: its pictures are kept as uploads only if no field is wrong. `lesson` notes which
-    experiment it is.
+    experiment it is, `door` through which other system's API it came.
     Raises Refused that names every wrong field, Conflict if the key came with another request before.
     """
     request = parse(given, who.owner, services.settings.limits)
@@ -74,7 +80,7 @@ def submit(
 
     def admit_and_record(session: Session) -> tuple[queries.JobView, bool, tuple[str, ...]]:
         complete = admission or admit(session, request, Catalogue.read(session))
-        submission = record(session, replace(complete, lesson=lesson), idempotency_key)
+        submission = record(session, replace(complete, lesson=lesson, door=door), idempotency_key)
         if request.scheduling.webhook:
             endpoints.of_jobs(session, who.owner)
         return queries.job(session, who.own, submission.job.id), submission.is_new, complete.notes

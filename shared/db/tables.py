@@ -68,6 +68,8 @@ class Job(Base):
         ),
         # An owner's latest job of each experiment.
         Index("ix_jobs_lesson", "owner", "lesson", "id", postgresql_where=text("lesson IS NOT NULL")),
+        # What an owner's programs wait for at a door.
+        Index("ix_jobs_door", "owner", "door", "id", postgresql_where=text("door IS NOT NULL AND state = 'open'")),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
@@ -96,6 +98,7 @@ class Job(Base):
     cancelled: Mapped[int] = mapped_column(server_default=text("0"))
     idempotency_key: Mapped[str | None]
     lesson: Mapped[str | None]  # which experiment of `shared.jobs.lessons` it is
+    door: Mapped[str | None]  # through which other system's API it came (`api.compat`); None: through none
     idempotency_digest: Mapped[str | None]  # SHA-256 of the body with the key: another body under it is refused
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     ended_at: Mapped[datetime | None]
@@ -496,6 +499,17 @@ class Share(Base):
     index: Mapped[int | None]  # of the picture; None: all of the job
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     expires_at: Mapped[datetime]
+
+
+class DoorOptions(Base):
+    """What an owner has set at another system's API for all of their requests there (`shared.jobs.door_options`)."""
+
+    __tablename__ = "door_options"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    door: Mapped[str] = mapped_column(primary_key=True)
+    options: Mapped[dict[str, Any]]
+    changed_at: Mapped[datetime]
 
 
 class ChoreDone(Base):

@@ -220,6 +220,12 @@ def latest_of_lessons(session: Session, owner: str, lessons: Collection[str]) ->
     return {str(lesson): job_id for lesson, job_id in session.execute(latest.group_by(Job.lesson))}
 
 
+def open_at_door(session: Session, owner: str, door: str, most: int) -> list[int]:
+    """Return the ids of an owner's first jobs that came through a door and have not ended, the oldest first."""
+    came = select(Job.id).where(Job.owner == owner, Job.door == door, Job.state == JobState.OPEN)
+    return list(session.scalars(came.order_by(Job.id).limit(most)))
+
+
 def _is_in(state: ImageState) -> ColumnElement[bool]:
     """The condition that a job is displayed as `state`."""
     if state.is_final:

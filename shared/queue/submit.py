@@ -52,6 +52,7 @@ class Admission:
     cells: tuple[Cell, ...] = ()  # the images of a sweep, by index; none: they differ by their seeds alone
     seeds: SeedsOfCells = "same"  # of the cells
     lesson: str | None = None  # which experiment of `shared.jobs.lessons` it is
+    door: str | None = None  # through which other system's API it came
     draft_every: int = 1  # every image of this number is queued; the others are held until the job is released
 
     def __post_init__(self) -> None:
@@ -119,6 +120,7 @@ def submit(session: Session, admission: Admission, idempotency_key: str | None =
         count=params.count,
         unfinished=params.count,
         lesson=admission.lesson,
+        door=admission.door,
         idempotency_key=idempotency_key or None,
         idempotency_digest=admission.request if idempotency_key else None,
     )

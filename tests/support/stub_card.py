@@ -91,7 +91,8 @@ class StubCard:
                 beat()
                 if closed.wait(STEP_SECONDS):
                     raise Cancelled("the image was cancelled")
-        pixels = paint(claim.params.height, claim.params.width, claim.params.seed)
+        sides = claim.params.upscale.size(8, 8) if claim.params.upscale else (claim.params.width, claim.params.height)
+        pixels = paint(sides[1], sides[0], claim.params.seed)
         steps = range(1, claim.params.steps) if claim.params.film else ()
         frames = tuple(Frame(step, claim.params.steps, paint(8, 8, 50 * step)) for step in steps)
         return Rendered(pixels, frames, claim.params.steps)
