@@ -58,7 +58,7 @@ lint: $(INSTALLED) ## Check style, types, import contracts and wording
 docs: $(INSTALLED) ## Write the tables of docs/parameters.md from the parameters' facts
 	PYTHONPATH=. $(VENV)/bin/python tools/parameter_docs.py
 
-messages: $(INSTALLED) ## Write what pages say into the catalogues of api/translations, to be translated there
+messages: $(INSTALLED) ## Write what pages say into the catalogues of shared/translations, to be translated there
 	PYTHONPATH=. $(VENV)/bin/python tools/messages.py
 
 judge: $(INSTALLED) ## Say what the demo checkpoint's pictures show of their prompts: some minutes

@@ -1,28 +1,23 @@
 """The languages of the pages: which one a request is answered in, and the texts, numbers and times of it.
 
-Texts stand in English in templates, scripts and code; `api/translations` holds a catalogue for every other language,
-and adding a language is adding such a file. A catalogue is read when the first page in its language is asked for.
-Programs get English: what is translated here goes into pages alone.
+Texts stand in English in templates, scripts and code, and in every other language in `shared.languages.catalogue`.
+Programs get English: what is translated here goes into pages, and into tables for people.
 """
 
 from __future__ import annotations
 
 from collections import UserString
-from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
-from gettext import NullTranslations
-from io import BytesIO
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlencode
 
 from flask import Flask, Response, g, has_request_context, request
 from markupsafe import Markup
 
-ENGLISH: Final = "en"
+from shared.languages.catalogue import ENGLISH, catalogue, offered, translations
+
 COOKIE: Final = "language"
-FOLDER: Final = Path(__file__).parent / "translations"
 SCRIPTS: Final = "api/static/"
 _YEAR_SECONDS: Final = 365 * 86400
 
@@ -61,16 +56,6 @@ class Lazy(UserString):
     @property
     def data(self) -> str:  # type: ignore[override]
         return _gettext(self.text)
-
-
-@cache
-def offered() -> Mapping[str, str]:
-    """Return the names of the languages, each in itself, by code: the first line of a catalogue names its language."""
-    names = {ENGLISH: "English"}
-    for path in sorted(FOLDER.glob("*.po")):
-        with path.open(encoding="utf-8") as file:
-            names[path.stem] = file.readline().removeprefix("#").strip()
-    return names
 
 
 def language() -> str:
@@ -121,30 +106,6 @@ def in_every_language(text: str) -> list[str]:
 def script_texts() -> dict[str, list[str]]:
     """Return what scripts say in the language of the request, by the English: one text, or one for each plural form."""
     return {} if language() == ENGLISH else _of_scripts(language())
-
-
-@cache
-def translations(code: str) -> NullTranslations:
-    """Return the texts of a language, read from its catalogue; English stands for itself."""
-    if code == ENGLISH:
-        return NullTranslations()
-    from babel.messages.mofile import write_mo  # noqa: PLC0415 - only a page in another language needs it
-    from babel.support import Translations  # noqa: PLC0415
-
-    compiled = BytesIO()
-    write_mo(compiled, catalogue(code))
-    compiled.seek(0)
-    texts: NullTranslations = Translations(compiled)
-    return texts
-
-
-@cache
-def catalogue(code: str) -> Any:  # noqa: ANN401 - Babel's own, which English does without
-    """Return the catalogue of a language other than English."""
-    from babel.messages.pofile import read_po  # noqa: PLC0415 - only a page in another language needs it
-
-    with (FOLDER / f"{code}.po").open("rb") as file:
-        return read_po(file, locale=code)
 
 
 @cache

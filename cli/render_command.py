@@ -29,7 +29,7 @@ _TYPES: Final[dict[str, Any]] = {"integer": int, "number": float, "boolean": boo
 class RenderCommand(Sectioned):
     """A command whose options are made when it is used, so that no other command waits for the parameters."""
 
-    is_sweep = False
+    is_sweep = False  # a sweep has to vary something
 
     @cached_property
     def _built(self) -> Any:  # noqa: ANN401 - typer's own copy of click
@@ -52,7 +52,7 @@ class RenderCommand(Sectioned):
 
 
 class SweepCommand(RenderCommand):
-    """The same with options for what varies."""
+    """The same, and something has to vary."""
 
     is_sweep = True
 
@@ -102,7 +102,7 @@ def command(*tables: Table, is_sweep: bool = False) -> Callable[..., None]:
         values |= render_request.read_pairs(param or ())
         values["prompt"] = _tagged(str(values["prompt"]), {"lora": lora or (), "hypernet": hypernet or ()})
         params = render_request.nested(values)
-        if is_sweep:
+        if is_sweep or vary or seeds or draft or preview:
             from cli.sweep import read_sweep
 
             params["sweep"] = read_sweep(vary or (), seeds, draft)
@@ -110,8 +110,7 @@ def command(*tables: Table, is_sweep: bool = False) -> Callable[..., None]:
             raise typer.Exit(previewed(load(), params, pictures, as_json=as_json, preset=preset))
         raise typer.Exit(rendered(load(), params, pictures, out, as_json=as_json, preset=preset))
 
-    own = (*_SWEEP, *_OWN) if is_sweep else _OWN
-    arguments = [*(_argument(name, one) for name, one in named.items()), *own]
+    arguments = [*(_argument(name, one) for name, one in named.items()), *_SWEEP, *_OWN]
     run.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
     run.__annotations__ = {argument.name: argument.annotation for argument in arguments}
     run.__doc__ = (sweep if is_sweep else render).__doc__

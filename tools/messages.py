@@ -1,4 +1,4 @@
-"""Writes the texts of the pages into the catalogues of api/translations: `make messages`.
+"""Writes the texts of the pages into the catalogues of shared/translations: `make messages`.
 
 A catalogue keeps its translations; a new text is added without one, and one that nothing says any more is left out.
 Entries are sorted by their English and name no lines, so that two changes of the pages seldom meet in a catalogue.
@@ -19,6 +19,7 @@ from babel.messages.pofile import read_po, write_po
 
 from shared import errors
 from shared.jobs.lessons import BY_NAME
+from shared.languages.sentences import JOINED
 from shared.models.kinds import KINDS
 from shared.params.facts import GROUPS
 from shared.params.job_spec import SPECIAL
@@ -27,7 +28,7 @@ from shared.params.scheduling import Scheduling
 from shared.params.table import parameters
 
 ROOT: Final = Path(__file__).parents[1]
-CATALOGUES: Final = ROOT / "api/translations"
+CATALOGUES: Final = ROOT / "shared/translations"
 KEYWORDS: Final = {"_": None, "gettext": None, "lazy": None, "ngettext": (1, 2)}
 _WAYS: Final = (
     ("api/templates", "*.html", "jinja2.ext:babel_extract", {"trimmed": "true", "newstyle_gettext": "true"}),
@@ -81,6 +82,7 @@ _WORDS_OF_ONE: Final = frozenset(
         "is missing",
         "a list",
         "a number",
+        *("cancelled", "deleted", "failed", "gone"),
         "a path",
         "a value",
         "sampler",
@@ -95,7 +97,11 @@ _VALUES: Final = frozenset(
         *('Bearer realm="stepfarm"', "session {1}", "workers drained", "workers resumed"),
         *("must name a folder, or several with {1} between them", "\n    ended_at < clock_timestamp()"),
         *("-c {1}={2}", "REPEATABLE READ", "unsupported startup parameter", "it ended its process ", "stepfarm job"),
-        *("{1} is not a key of the storage", "an axis has no reader"),
+        *(
+            "{1} is not a key of the storage",
+            "an axis has no reader",
+            "(owner = :whose OR CAST(:whose AS text) IS NULL)",
+        ),
     }
 )
 """Texts that look like sentences, but are not shown on a page."""
@@ -122,6 +128,7 @@ def texts() -> Iterator[tuple[Text, str]]:
             for found in extract_from_file(method, path, keywords=KEYWORDS, options=options):
                 yield found[1], place
     yield from facts()
+    yield from ((text, "api/sentences.py") for text in JOINED)
     for place in said_in():
         found = sentences((ROOT / place).read_text(), is_short=place == _UNITS)
         yield from ((text, place) for text in found if not (place.startswith(_WITH_KEYS) and _IS_KEY.fullmatch(text)))

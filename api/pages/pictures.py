@@ -14,7 +14,7 @@ from flask import Blueprint, Response, flash, redirect, render_template, request
 from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
-from api.languages import ENGLISH, _, language, ngettext
+from api.languages import _, language, ngettext
 from api.pages.jobs import IMAGES_OF_A_PAGE
 from api.pages.login import inside
 from api.pages.parameter_table import parameter_table
@@ -26,6 +26,7 @@ from api.services import services
 from api.use_cases import jobs, pictures
 from shared.errors import FieldError, NotFound, NotLooked, Refused
 from shared.infotext import writer
+from shared.languages.catalogue import ENGLISH
 from shared.params.fields import RANDOM_SEED
 from shared.pictures.filters import PictureId
 from shared.pictures.queries import MOST_COUNTED, is_restorable

@@ -34,7 +34,7 @@ def picture(token: str, index: int, extension: str) -> Response:
     """Return a picture that a link shows."""
     stored = use_cases.stored(services(), token, index, "picture")
     if EXTENSIONS[stored.form] != extension:
-        raise NotFound("This link does not show that picture.")
+        raise NotFound(_("This link does not show that picture."))
     return _public(unchanging(stored, f"image/{stored.form}"))
 
 

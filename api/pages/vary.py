@@ -87,7 +87,7 @@ def of_job(job: JobBody) -> MultiDict[str, str] | None:
     rows = typed([(axis.field, _as_typed(axis)) for axis in job.axes])
     for number, axis in enumerate(job.axes):
         rows[f"{KEY}.axes.{number}.of"] = axis.of
-    if job.spec.seeds == "each":
+    if job.spec.sweep and job.spec.sweep.seeds == "each":
         rows[f"{KEY}.seeds"] = "on"
     return rows
 

@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session
 
+from api.languages import language
 from api.schemas.jobs import ChangeBody, DisplayState, ImagePageBody, JobBody, JobPageBody, Live
 from api.services import Services
 from shared.accounts.principal import Principal
@@ -63,7 +64,8 @@ def submit(  # noqa: PLR0913 - what a job may say of itself
 
     It is admitted and recorded in one transaction. Before that, a request with a key is looked up, and a request that
     brings pictures is admitted alone: its pictures are kept as uploads only if no field is wrong. `lesson` notes which
-    experiment it is, `door` through which other system's API it came.
+    experiment it is, `door` through which other system's API it came. The contact sheet of a
+    sweep is drawn in the language of the request.
     Raises Refused that names every wrong field, Conflict if the key came with another request before.
     """
     request = parse(given, who.owner, services.settings.limits)
@@ -80,7 +82,8 @@ def submit(  # noqa: PLR0913 - what a job may say of itself
 
     def admit_and_record(session: Session) -> tuple[queries.JobView, bool, tuple[str, ...]]:
         complete = admission or admit(session, request, Catalogue.read(session))
-        submission = record(session, replace(complete, lesson=lesson, door=door), idempotency_key)
+        complete = replace(complete, lesson=lesson, door=door, language=language())
+        submission = record(session, complete, idempotency_key)
         if request.scheduling.webhook:
             endpoints.of_jobs(session, who.owner)
         return queries.job(session, who.own, submission.job.id), submission.is_new, complete.notes

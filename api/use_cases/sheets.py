@@ -12,8 +12,10 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.languages import _
 from api.schemas.jobs import JobBody
 from api.schemas.sheets import SheetBody
+from api.sentences import said
 from api.services import Services
 from api.use_cases import jobs
 from api.use_cases.images import Stored
@@ -60,19 +62,21 @@ def table(services: Services, who: Principal, job_id: int) -> SheetBody:
 def as_csv(sheet: SheetBody) -> str:
     """Return a sheet as comma-separated values: a line for each cell, below the names of the columns.
 
-    What a spreadsheet would run as a formula is written as text. Axes of one label are told apart by what they vary, or
-    by a number.
+    It is in the language of the request; the names of what changes are the API's in all languages. What a spreadsheet
+    would run as a formula is written as text. Axes of one label are told apart by what they vary, or by a number.
     """
-    labels = [" ".join(part for part in (axis.label, axis.of) if part) for axis in sheet.axes]
+    labels = [" ".join(part for part in (said(axis.label), axis.of) if part) for axis in sheet.axes]
     times = Counter(labels)
     headings = [label if times[label] == 1 else f"{label} {number}" for number, label in enumerate(labels, 1)]
     changed = dict.fromkeys(name for cell in sheet.cells for name in cell.changes)
     out = StringIO()
     lines = csv.writer(out)
-    lines.writerow(map(_text, ["index", "state", *headings, "seed", *changed, "seconds", "reason", "picture"]))
+    behind = [_("seconds"), _("reason"), _("picture")]
+    lines.writerow(map(_text, [_("index"), _("state"), *headings, _("seed"), *changed, *behind]))
     for cell in sheet.cells:
         values = [cell.changes.get(name) for name in changed]
-        line = [cell.index, cell.state, *cell.titles, cell.seed, *values, cell.seconds, cell.reason, cell.picture]
+        line = [cell.index, _(cell.state), *cell.titles, cell.seed, *values]
+        line += [cell.seconds, said(cell.reason or ""), cell.picture]
         lines.writerow(map(_text, line))
     return out.getvalue()
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from shared.params import paths
 from shared.params.codecs import split_title
-from shared.params.job_spec import Axis, JobSpec, SeedsOfCells, Sweep, put_changes
+from shared.params.job_spec import JobSpec, Sweep, put_changes
 from shared.params.partial import readable
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS, SCHEDULES
@@ -42,10 +42,10 @@ class Understood(NamedTuple):
     unknown: Mapping[str, Any]
 
 
-def written(params: RenderParams, axes: tuple[Axis, ...] = (), seeds: SeedsOfCells = "same") -> dict[str, Any]:
+def written(params: RenderParams, sweep: Sweep | None = None) -> dict[str, Any]:
     """Return what a row holds of `params`: what differs from the defaults, and beside it the axes of a sweep."""
     row = params.model_dump(mode="json", exclude_defaults=True)
-    return row | ({SWEEP: Sweep(axes=axes, seeds=seeds).model_dump(mode="json")} if axes else {})
+    return row | ({SWEEP: sweep.model_dump(mode="json", exclude_defaults=True)} if sweep else {})
 
 
 def spec(stored: object, changes: Mapping[int, object]) -> tuple[JobSpec, Mapping[str, Any]]:
@@ -62,8 +62,7 @@ def spec(stored: object, changes: Mapping[int, object]) -> tuple[JobSpec, Mappin
         read[index], strange = image(stored, index, change)
         known[index] = change if isinstance(change, Mapping) else {}
         unknown = {**strange, **unknown}
-    axes, seeds = (sweep.axes, sweep.seeds) if sweep else ((), "same")
-    return JobSpec(params, axes, known, read, seeds), unknown
+    return JobSpec(params, sweep.axes if sweep else (), known, read, sweep), unknown
 
 
 def image(stored: object, index: int, changes: object) -> Understood:

@@ -75,6 +75,7 @@ class Sweep(Parameters):
 
     axes: Annotated[tuple[Axis, ...], Field(strict=False, min_length=1, max_length=MOST_AXES)]
     seeds: SeedsOfCells = "same"
+    language: Text = "en"  # that its contact sheet is drawn in
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class JobSpec:
     """By the index of an image: dotted name of a parameter -> value, as JSON has it."""
     read: Mapping[int, RenderParams] = field(default_factory=dict, repr=False)
     """The parameters of images whose changes a reader of rows has applied already."""
-    seeds: SeedsOfCells = "same"
+    sweep: Sweep | None = None
 
     def image(self, index: int) -> RenderParams:
         """Return the parameters of image `index` alone. Raises KeyError if its changes are not known here."""

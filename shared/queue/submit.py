@@ -16,10 +16,11 @@ from shared.db.states import ImageState
 from shared.db.tables import Job
 from shared.errors import Conflict, FieldError, Refused
 from shared.jobs import stored
+from shared.languages.catalogue import ENGLISH
 from shared.media import uploads
 from shared.models.model_set import ModelSet
 from shared.params.geometry import CELL, hires_size, hires_steps, img2img_steps
-from shared.params.job_spec import Axis, SeedsOfCells
+from shared.params.job_spec import Axis, SeedsOfCells, Sweep
 from shared.params.render import RenderParams
 from shared.params.samplers import SAMPLERS
 from shared.params.scheduling import NO_SCHEDULING, Scheduling, utc_words
@@ -51,6 +52,7 @@ class Admission:
     axes: tuple[Axis, ...] = ()
     cells: tuple[Cell, ...] = ()  # the images of a sweep, by index; none: they differ by their seeds alone
     seeds: SeedsOfCells = "same"  # of the cells
+    language: str = ENGLISH  # that the contact sheet is drawn in
     lesson: str | None = None  # which experiment of `shared.jobs.lessons` it is
     door: str | None = None  # through which other system's API it came
     draft_every: int = 1  # every image of this number is queued; the others are held until the job is released
@@ -58,6 +60,13 @@ class Admission:
     def __post_init__(self) -> None:
         if self.cells and len(self.cells) != self.params.count:
             raise ValueError(f"{len(self.cells)} cells for a job of {self.params.count} images")
+
+    @property
+    def sweep(self) -> Sweep | None:
+        """What the job stores beside its parameters."""
+        if not self.axes:
+            return None
+        return Sweep(axes=self.axes, seeds=self.seeds, language=self.language)
 
 
 @dataclass(frozen=True)
@@ -112,7 +121,7 @@ def submit(session: Session, admission: Admission, idempotency_key: str | None =
     job = _insert_job(
         session,
         owner=owner,
-        params=stored.written(params, admission.axes, admission.seeds),
+        params=stored.written(params, admission.sweep),
         checkpoint=models.lane,
         models=models.to_stored(),
         **scheduling.model_dump(exclude={"on"}),

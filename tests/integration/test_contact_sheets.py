@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from io import BytesIO, StringIO
 
 import pytest
@@ -22,6 +23,7 @@ from shared.media.storage import key, sheet_key
 from shared.params.render import RenderParams
 from shared.queue import transitions
 from shared.queue.submit import submit
+from shared.sheets import contact_sheet
 from shared.sheets.pictures import CellPictures
 from tests.support.admissions import admission, sweep
 from tests.support.browsing import look
@@ -132,6 +134,19 @@ def test_a_sweep_that_has_ended_gets_a_sheet_with_a_picture_for_each_cell(farm, 
     assert said["prompt"] == "=the sea, 海"
     assert [axis["field"] for axis in said["sweep"]["axes"]] == list(AXES)
     assert "local" not in picture.info["stepfarm job"], "the file is passed on: it does not name its owner"
+
+
+def test_a_sheet_is_in_the_language_that_the_sweep_was_asked_for_in(farm, sessions, storage, monkeypatch):
+    drawn = []
+    draw = contact_sheet.drawing.draw
+    monkeypatch.setattr(contact_sheet.drawing, "draw", lambda *given: (drawn.append(given), draw(*given))[1])
+    farm.run(submit, replace(sweep("local", PARAMS, AXES), language="zh"))
+    render(farm, storage)
+    make(events(farm)[0], sessions, storage)
+    [(arrangement, words, *_)] = drawn
+    assert (arrangement.rows, arrangement.columns) == ("采样方法 (Sampler)", "提示词引导系数 (CFG)")
+    assert "迭代步数 (Steps): 4" in words.rest[0]
+    assert "4 张图片中的 4 张" in words.rest[-1]
 
 
 def test_a_sheet_has_all_cells_of_a_large_sweep(farm, sessions, storage):
@@ -267,6 +282,11 @@ class TestOverHttp:
         assert third["changes"] == {"sampler": "Heun", "cfg_scale": 7.0}
         answer = client.get(f"/api/v1/jobs/{job.id}/sheet.csv")
         assert answer.data.startswith("\ufeff".encode())
+        chinese = client.get(f"/api/v1/jobs/{job.id}/sheet.csv", headers={"Accept-Language": "zh"})
+        headings, _, _, third, _ = csv.reader(StringIO(chinese.data.decode("utf-8-sig")))
+        assert headings[1:3] + headings[-3:] == ["状态", "采样方法 (Sampler)", "秒数", "原因", "图片"]
+        assert {"sampler", "cfg_scale"} < {*headings}
+        assert third[1] == "失败"
         rows = list(csv.DictReader(StringIO(answer.data.decode("utf-8-sig"))))
         assert [row["Sampler"] for row in rows] == ["Euler", "Euler", "Heun", "Heun"]
         assert rows[0]["picture"] == f"/api/v1/jobs/{job.id}/images/0/picture.png"

@@ -307,7 +307,7 @@ def test_help_fits_a_terminal_of_eighty_columns_and_has_sections():
         "SDXL: original size, crop, target size, clip skip:",
         "Output: file format, film, seamless tiles, exactness:", "Queue: which workers, and what goes first:",
         "When: a deadline, or a reason to wait:",
-        "Adapters: files that change what a checkpoint draws:", "Other parameters:", "Pictures:", "Options:",
+        "Axes:", "Adapters: files that change what a checkpoint draws:", "Other parameters:", "Pictures:", "Options:",
     ]  # fmt: skip
 
 

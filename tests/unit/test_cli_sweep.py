@@ -45,7 +45,8 @@ def test_pictures_are_called_by_their_values():
     assert stem(job, {"index": 3}) == ""
 
 
-def test_a_preview_renders_nothing_and_its_problems_end_the_command(monkeypatch, tmp_path):
+@pytest.mark.parametrize("command", ["sweep", "render"])
+def test_a_preview_renders_nothing_and_its_problems_end_the_command(monkeypatch, tmp_path, command):
     asked = []
 
     def answer(request: httpx.Request) -> httpx.Response:
@@ -59,7 +60,7 @@ def test_a_preview_renders_nothing_and_its_problems_end_the_command(monkeypatch,
         render, "joined", lambda *_: Client("http://127.0.0.1:1", transport=httpx.MockTransport(answer))
     )
     ran = CliRunner().invoke(
-        cli.app, ["sweep", "a lake", "--vary", "steps=151", "--seed", "7", "--preview", "--out", str(tmp_path)]
+        cli.app, [command, "a lake", "--vary", "steps=151", "--seed", "7", "--preview", "--out", str(tmp_path)]
     )
     assert ran.exit_code == 1
     assert "1 picture, about 3.0 s" in ran.output

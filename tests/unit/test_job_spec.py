@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from shared.jobs import stored
 from shared.params.groups import Hires
 from shared.params.img2img import Img2Img
-from shared.params.job_spec import Axis, AxisValue, JobSpec, changed
+from shared.params.job_spec import Axis, AxisValue, JobSpec, Sweep, changed
 from shared.params.render import RenderParams
 
 BASE = RenderParams(prompt="a lake", checkpoint="demo [abcdef0123]", width=64, height=64, seed=7, count=6)
@@ -83,13 +83,13 @@ def test_an_axis_is_called_as_its_field_is():
 # Rows
 
 
-ROW = json.loads(json.dumps(stored.written(BASE, AXES)))
+ROW = json.loads(json.dumps(stored.written(BASE, Sweep(axes=AXES))))
 
 
 def test_a_row_holds_the_axes_beside_the_parameters():
     assert stored.understood(ROW) == (BASE, {})
     spec, unknown = stored.spec(ROW, CHANGES)
-    assert (spec.axes, spec.seeds, unknown) == (AXES, "same", {})
+    assert (spec.axes, spec.sweep, unknown) == (AXES, Sweep(axes=AXES), {})
     assert [spec.image(index) for index in CHANGES] == [JobSpec(BASE, AXES, CHANGES).image(index) for index in CHANGES]
 
 

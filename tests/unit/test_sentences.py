@@ -10,8 +10,9 @@ from typing import Final
 import pytest
 from flask import Flask
 
-from api.sentences import LONGEST, Template, refusal, said
+from api.sentences import refusal, said
 from shared.errors import FieldError, NotFound, Refused
+from shared.languages.sentences import LONGEST, Template
 from shared.quantities import duration, estimate
 from shared.wording import in_words
 from tests.unit.test_axes import HOSTILE, plan

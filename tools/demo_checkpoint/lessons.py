@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from api.languages import translations
 from shared.admission.admit import prepare
 from shared.admission.parse import parse
 from shared.jobs.lessons import LESSONS, Lesson
+from shared.languages.catalogue import translations
 from shared.params.render import RenderParams
 from shared.settings import Limits
 from tools.demo_checkpoint.judging import Found, Judge, shows
