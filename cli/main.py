@@ -397,7 +397,7 @@ def _presets(what: str, *given: object, as_json: bool) -> None:
 
 @webhooks.callback()
 def list_webhooks(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """List your webhooks, addresses that are told when your jobs have ended; see docs/webhooks.md."""
+    """List your webhooks, addresses that get a message when your jobs have ended; see docs/webhooks.md."""
     if context.invoked_subcommand is None:
         _webhooks("show", as_json=as_json)
 

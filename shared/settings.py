@@ -260,7 +260,7 @@ class Settings(BaseModel):
 
     @property
     def base_url(self) -> str:
-        """What links in messages begin with; empty where nobody said how the farm is reached."""
+        """The beginning of links in messages; empty if no setting says how the farm is reached."""
         own = f"http://{self.host}:{self.port}" if self.is_loopback and self.port else ""
         return self.public_url.rstrip("/") or own
 

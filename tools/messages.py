@@ -60,8 +60,9 @@ QUIET: Final = (
     *("shared/params/size_conditioning.py", "shared/sheets/drawing.py", "shared/sheets/png.py"),
     *("shared/accounts/scope.py", "shared/webhooks/messages.py"),
 )
-"""Of these modules no page shows a sentence: what settings and the database's tables lack is said to whoever starts
-the farm, `facts` has the words of parameters and lessons, and the keys of texts in pictures are the same everywhere.
+"""Of these modules no page shows a sentence: what settings and the database's tables lack is said to the person who
+starts the farm, `facts` has the words of parameters and lessons, and the keys of texts in pictures are the same
+everywhere.
 """
 _WORD: Final = re.compile(r"[^\W\d_]")
 _PLACE: Final = re.compile(r"\{\w*\}")

@@ -65,7 +65,7 @@ class Watch:
     ) -> Self:
         """Return the watch over a new job, submitted as `api.use_cases.jobs.submit` does, which is cancelled with it.
 
-        A job with an idempotency key is not: whoever sent it can come back for it. Raises as that does, and
+        A job with an idempotency key is not: the client that sent it can come back for it. Raises as that does, and
         Unavailable, with nothing recorded, if too many requests wait.
         """
         watch = cls(services, who, services.settings.door_seconds)

@@ -33,7 +33,7 @@ from shared.pictures.queries import MOST_COUNTED, is_restorable
 from shared.version import version
 
 MOST_AGAIN: Final = 20  # pictures that are rendered again at one press
-_MOST_REASONS: Final = 5  # cookies hold what is told
+_MOST_REASONS: Final = 5  # cookies hold what is shown
 _IN_SIGHT: Final = frozenset({"words", "checkpoint", "sampler", "favourites"})  # filters that are not folded
 _LISTED: Final = ("tag",)  # filters that may be given several times
 
@@ -183,7 +183,7 @@ def _chosen() -> dict[str, Any]:
 
 
 def _again() -> AnyResponse:
-    """Submit the chosen pictures again, each with a new seed; tell of each that cannot be, and why."""
+    """Submit the chosen pictures again, each with a new seed; name each that cannot be, and why."""
     ids = [picture_id(one) for one in PictureChoice.model_validate(_chosen()).ids or ()]
     if not 0 < len(ids) <= MOST_AGAIN:
         flash(_("Choose at most %(most)s pictures to render again.", most=MOST_AGAIN))

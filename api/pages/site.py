@@ -68,6 +68,6 @@ def _tag(answer: Response) -> Response:
 
 
 def _who() -> dict[str, object]:
-    """Who asks, if that is known: an error page may come earlier."""
+    """The caller, if it is known: an error page may come earlier."""
     who = auth.known()
     return {"owner": who and who.owner, "signed_in": auth.is_signed_in()}

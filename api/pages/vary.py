@@ -20,7 +20,7 @@ from shared.params.codecs import split_title
 from shared.params.job_spec import MOST_AXES, SPECIAL
 
 _IN_THE_PROMPT: Final = frozenset({"prompt_matrix", "dynamic_prompts", "prompts", "lora_name"})
-"""What takes its values from the prompt, or says more in them than a title does."""
+"""Axes that take their values from the prompt, or say more in them than a title does."""
 _BLANK: Final = ("field", "values", "of")
 _LONGEST_NUMBER: Final = 9  # digits; Python reads no number of thousands of them
 

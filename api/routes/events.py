@@ -52,7 +52,7 @@ def ends() -> Response:
     """Follow the ends of all of your jobs.
 
     A stream lasts a minute. Come back with the id of the last event as Last-Event-ID, as browsers do: what ended
-    meanwhile is told first, of the last week and at most 100.
+    meanwhile comes first, of the last week and at most 100.
     """
     after = request.headers.get("Last-Event-ID", "")
     is_id = after.isdecimal() and len(after) < len(str(MAX_ID))

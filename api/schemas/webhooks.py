@@ -27,7 +27,7 @@ class WebhookRequest(BaseModel):
         default=None, max_length=LONGEST, description="Where messages go; null: to the addresses that jobs name."
     )
     name: Text = Field(default="", max_length=LONGEST_NAME, description="For people.")
-    format: Format = Field(default="standard", description="What is sent: JSON for programs, or a line in a chat.")
+    format: Format = Field(default="standard", description="Form of a message: JSON for programs, or a chat's line.")
     kinds: list[Kind] | None = Field(default=None, description="Which messages; null: all.", max_length=10)
 
 

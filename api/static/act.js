@@ -1,4 +1,4 @@
-// What is done to pictures in the place where they are seen: deleted, with ten seconds to undo it, made favourites, tagged.
+// Acts on pictures in the place where they are seen: deletes, with ten seconds to undo it, makes favourites, tags.
 
 import { postJson } from "./api.js";
 import { _, ngettext } from "./texts.js";

@@ -12,7 +12,7 @@ export function startVarying(form) {
   let timer = 0;
   let turn = 0;
 
-  // What hangs on the settings that are chosen: the name of a LoRA, and how many pictures there are.
+  // Shows and hides as the chosen settings need it: the name of a LoRA, and how many pictures there are.
   function follow() {
     for (const of of group.querySelectorAll("[data-of]")) {
       const isNamed = of.dataset.of.split(" ").includes(of.closest(".vary-row").querySelector("select").value);

@@ -11,7 +11,7 @@ const button = (name) => viewer.querySelector(`[data-does="${name}"]`);
 const [whole, stage, side, keys] = ["whole", "stage", "side", "keys"].map(part);
 const abouts = new Map(); // id -> the page about a picture, as far as it was asked for
 let more = () => Promise.resolve(false); // brings further pictures onto the page
-let shown = ""; // the id of the picture in sight: its place may be drawn anew meanwhile
+let shown = ""; // the id of the picture in sight: its place may be redrawn meanwhile
 let marked = null; // the picture to compare another one with
 
 const idOf = (link) => link.closest("[data-picture]").dataset.picture;
@@ -177,5 +177,5 @@ viewer.addEventListener("close", () => {
   (all[at(all)] ?? all[0])?.focus();
 });
 
-// A page that shows its pictures by and by says how it brings more of them.
+// A page that shows its pictures gradually says how it brings more of them.
 export function startViewer(brings) { more = brings; }

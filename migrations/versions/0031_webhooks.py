@@ -1,4 +1,4 @@
-"""Webhooks: where owners want to be told of ends of jobs, and each message that is to be sent there.
+"""Webhooks: where owners want messages when jobs end, and each message that is to be sent there.
 
 Revision: 0031, after 0030. The outbox keeps how the job ended, because it may have been opened again before it is read.
 """

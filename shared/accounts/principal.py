@@ -1,4 +1,4 @@
-"""Who asks: an owner in a role, and how far that lets them reach."""
+"""The caller of a use case: an owner in a role, and how far that lets them reach."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _RANKS: Final = {role: rank for rank, role in enumerate(Role)}
 
 @dataclass(frozen=True)
 class Principal:
-    """Who asks."""
+    """The caller of a use case."""
 
     owner: str
     role: Role

@@ -58,7 +58,7 @@ class Job(Base):
         CheckConstraint("failed >= 0 AND cancelled >= 0 AND unfinished + failed + cancelled <= count", name="ended"),
         Index(None, "owner", "id"),
         Index(None, "owner", "state", "id"),
-        # Who waits for a job.
+        # Jobs that wait for a job.
         Index(
             "ix_jobs_after",
             "after",
@@ -91,7 +91,7 @@ class Job(Base):
     after: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), server_default=text("'{}'"))  # jobs that it waits for
     after_on: Mapped[str] = mapped_column(server_default=text("'success'"))  # shared.params.scheduling.DependsOn
     waits: Mapped[bool] = mapped_column(server_default=text("false"))  # its held images are held for those jobs
-    webhook: Mapped[str | None]  # address that is told when it has ended
+    webhook: Mapped[str | None]  # address that gets a message when it has ended
     count: Mapped[int]
     unfinished: Mapped[int]  # images that have not ended; lowered last, by the transition that ends them
     failed: Mapped[int] = mapped_column(server_default=text("0"))  # images that ended so, counted with it

@@ -3,9 +3,9 @@
 A trigger on jobs writes the rows (revision 0024). A row that is taken is due again some time later, so one whose
 deliverer was killed is delivered by the next. A consumer must be safe if it gets an event twice, or after a later one.
 
-What fails is tried again after pauses that double up to an hour. After about a day it is set aside: it stays in the
-table with the reason, `farm doctor` counts it, and a person has it tried again (`farm db redeliver`). No outage of the
-storage or the database does that, however long it takes.
+An event that fails is tried again after pauses that double up to an hour. After about a day it is set aside: it stays
+in the table with the reason, `farm doctor` counts it, and a person has it tried again (`farm db redeliver`). No
+outage of the storage or the database does that, however long it takes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MOST_TRIES: Final = 30  # a day, if the first pause is one of 20 s
 _LONGEST_REASON: Final = 500  # characters
 _ENDS_PROCESSES: Final = "each process that delivered it ended before it was done; its memory may not suffice"
 _KEPT_DAYS: Final = 7
-_MOST_ENDS: Final = 100  # that one reader is told at once
+_MOST_ENDS: Final = 100  # that one reader gets at once
 _BATCH: Final = 1000
 
 

@@ -3,7 +3,7 @@
 An event of the outbox settles who waited for a job that has ended or was deleted (`shared.maintenance.dependencies`).
 A job is submitted, and changed, with a lock on those that it waits for: none of them ends unseen in between.
 
-`Job.waits` says that its held images are held for others. It is taken away once, by whoever releases them.
+`Job.waits` says that its held images are held for others. It is taken away once, by the one that releases them.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ _BEFORE = text("""
     ORDER BY wanted.id
 """)
 
-# Whoever comes second finds them queued, or `waits` gone.
+# The one that comes second finds them queued, or `waits` gone.
 _RELEASE = release_statement(
     """
         SELECT images.id

@@ -84,7 +84,7 @@ class JobView:
     expires_at: datetime | None  # images that have not started by then are cancelled
     unknown: Mapping[str, Any] = field(default_factory=dict)  # parameters of a newer version, by dotted name
     hashes: Mapping[str, str] = field(default_factory=dict)  # ModelSet.hashes
-    webhook: str | None = None  # address that is told when it has ended
+    webhook: str | None = None  # address that gets a message when it has ended
     after: tuple[int, ...] = ()  # jobs that it waits for
     on: str = "success"  # what they must do: shared.params.scheduling.DependsOn
 

@@ -204,7 +204,7 @@ def cancel(  # noqa: PLR0913 - which images, and why
 ) -> Cancelled:
     """End the images of a job, or its image `index`, that have not ended, or of these only those that wait.
 
-    A `reason` is for people, where nobody asked for it. Raises NotFound, and Conflict if there are none.
+    A `reason` is for people, if nobody asked for it. Raises NotFound, and Conflict if there are none.
     """
     states = [ImageState.HELD, ImageState.QUEUED, *([] if only_waiting else [ImageState.RUNNING])]
     named = {"whose": whose.owner, "job_id": job_id, "index": index}

@@ -1,8 +1,8 @@
 """Where webhooks may be sent to: addresses of the internet, and of the own network only those that a setting names.
 
-Whoever may submit jobs must not reach, through the farm, what only its machines reach: other services on this machine,
-the network around it, the metadata of a cloud. So a name is resolved here, and the connection is made to the very
-address that was looked at.
+People who may submit jobs must not reach, through the farm, what only its machines reach: other services on this
+machine, the network around it, the metadata of a cloud. So a name is resolved here, and the connection is made to the
+very address that was looked at.
 """
 
 from __future__ import annotations

@@ -134,7 +134,8 @@ _DELIVERED = text("""
       AND delivered_at IS NULL
 """)
 
-# What was held up by a receiver that did not answer is due now that it has. Index: ix_webhook_deliveries_target.
+# Messages that were held up by a receiver that did not answer are due now that it has.
+# Index: ix_webhook_deliveries_target.
 _HURRY = text("""
     UPDATE webhook_deliveries
     SET due_at = clock_timestamp(),
@@ -227,7 +228,7 @@ class Failure:
 
     reason: str
     is_away: bool  # the receiver did not answer: nothing else that waits for it would arrive now
-    is_gone: bool = False  # the receiver asks to be told no more
+    is_gone: bool = False  # the receiver asks for no more messages
     pause_seconds: float = 0.0  # that the receiver asks for
 
 

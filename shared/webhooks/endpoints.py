@@ -1,4 +1,4 @@
-"""Endpoints: where an owner wants to be told of ends of jobs, and the secrets that the messages are signed with."""
+"""Endpoints: where an owner wants messages when jobs end, and the secrets that the messages are signed with."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def of_jobs(session: Session, owner: str) -> None:
 def change(session: Session, owner: str, endpoint_id: int, given: Mapping[str, Any], allowed: Networks) -> Endpoint:
     """Change url, name, format, kinds or paused of an endpoint. Raises NotFound, Refused.
 
-    What waits for an endpoint when it is paused is given up, and can be sent again later.
+    Messages that wait for an endpoint when it is paused are given up, and can be sent again later.
     """
     row = _row(session, owner, endpoint_id)
     problems = _problems(given, allowed)

@@ -1,4 +1,4 @@
-"""What webhooks say: the end of a job in a summary, as JSON for programs and as a line for people in a chat."""
+"""The messages of webhooks: the end of a job in a summary, as JSON for programs and as a line for people in a chat."""
 
 from __future__ import annotations
 

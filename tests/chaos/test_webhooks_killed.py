@@ -1,4 +1,4 @@
-"""The process that sends webhooks is killed with kill -9, and the receiver is away: every end is told, and signed."""
+"""The process that sends webhooks is killed by kill -9, and the receiver is away: every end arrives, signed."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_a_picture_is_taken_as_a_file_or_in_the_request(client, predict):
 
 def test_a_large_picture_in_a_request_is_within_its_bounds(predict):
     answer = predict(image=data_url(b"\0" * 3 * 2**20))
-    assert answer.status_code == 422, "it is no picture, and was read"
+    assert answer.status_code == 422, "it is not a picture, and was read"
 
 
 def test_pages_lead_to_older_predictions(client, predict):

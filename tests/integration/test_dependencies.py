@@ -23,7 +23,7 @@ from tests.support.queueing import Farmhand
 
 
 class Told:
-    """What was published: tickets by pool, and jobs with their states."""
+    """All that was published: tickets by pool, and jobs with their states."""
 
     def __init__(self):
         self.tickets, self.jobs = Counter(), []

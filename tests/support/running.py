@@ -70,7 +70,7 @@ def pytest_collection(session: pytest.Session) -> None:
     number = int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw"))
     first = len(files) * number // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     for file in files[first:] + files[:first]:
-        with suppress(Exception, pytest.skip.Exception):  # the collection tells of it
+        with suppress(Exception, pytest.skip.Exception):  # the collection reports it
             import_module(".".join(file.relative_to(session.config.rootpath).with_suffix("").parts))
 
 

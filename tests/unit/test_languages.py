@@ -19,7 +19,7 @@ API: Final = Path(languages.__file__).parent
 CATALOGUES: Final = sorted(messages.CATALOGUES.glob("*.po"))
 ENVIRONMENT: Final = Environment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.i18n"], autoescape=True)
 UNSEEN: Final = {"shared/settings.py", "shared/db/migrate.py", "shared/db/revisions.py", "api/http/sse.py"}
-"""Modules whose refusals are said to whoever starts the farm, or to programs alone."""
+"""Modules whose refusals are said to the person who starts the farm, or to programs alone."""
 _PLACE: Final = re.compile(r"%\(\w+\)s|%%|\{\d+\}")
 _MUST: Final = re.compile(r"%\(\w+\)s")  # a translation may do without a place such as `{2}` for `is` or `are`
 _CODE: Final = re.compile(r"`[^`]*`")

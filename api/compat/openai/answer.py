@@ -31,7 +31,7 @@ class Tokens(BaseModel):
 
 
 class Usage(BaseModel):
-    """What pictures took. The farm's models have tokens of text alone."""
+    """The work that pictures took. The farm's models have tokens of text alone."""
 
     input_tokens: int = Field(description="Of the prompt and the negative prompt.")
     output_tokens: int = 0
@@ -140,7 +140,7 @@ class Rendered:
         )
 
     def said(self) -> dict[str, Any]:
-        """Return what the answer and each event say of the pictures."""
+        """Return what the answer and each event say about the pictures."""
         params = self.job.params
         return {
             "model": params.checkpoint,

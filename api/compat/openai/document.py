@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of this door beyond the types of its routes."""
+"""What the OpenAPI document says about this door beyond the types of its routes."""
 
 from __future__ import annotations
 

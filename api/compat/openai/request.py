@@ -94,9 +94,9 @@ class ImageRequest(BaseModel):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is rendered, and how the answer looks."""
+    """The pictures that are asked for, and how the answer looks."""
 
-    job: Mapping[str, Any]  # what POST /api/v1/jobs takes, but for the checkpoint that `model` may name
+    job: Mapping[str, Any]  # what POST /api/v1/jobs takes, except for the checkpoint that `model` may name
     model: str | None
     quality: Quality | None  # None: the steps were given
     with_links: bool
@@ -186,7 +186,7 @@ def _sides(size: str) -> dict[str, int]:
         return {}
     sides = _SIZE.fullmatch(size)
     if not sides:
-        raise _refused("size", f"{size[:20]!r} is no size", "auto, or WIDTHxHEIGHT such as 512x768")
+        raise _refused("size", f"{size[:20]!r} is not a size", "auto, or WIDTHxHEIGHT such as 512x768")
     return {"width": int(sides[1]), "height": int(sides[2])}
 
 

@@ -73,7 +73,7 @@ OF_SDXL: dict[str, dict[str, Any]] = {
 
 
 def by_day(kinds: Iterable[str], representatives: Collection[str]) -> list[ParameterSet]:
-    """All kinds as parameters: those that are no representatives are nightly."""
+    """All kinds as parameters: those that represent no others are nightly."""
     return [pytest.param(kind, marks=() if kind in representatives else pytest.mark.nightly) for kind in kinds]
 
 
