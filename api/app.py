@@ -23,10 +23,12 @@ from api.routes import (
     health,
     images,
     jobs,
+    keys,
     pictures,
     png_info,
     presets,
     prompts,
+    queue,
     reference,
     shares,
     sheets,
@@ -39,13 +41,13 @@ from api.routes import metrics as metrics_routes
 from api.security import auth, origin
 from api.security.proxies import Proxied
 from api.services import EXTENSION, join
-from api.socket import require_keys
+from api.socket import check_admins
 from shared.settings import Settings
 
 
 def create_app(settings: Settings) -> OpenAPI:
     """Return the application of a farm with these settings. Asks no server; raises SettingsError."""
-    require_keys(settings)
+    check_admins(settings)
     app = OpenAPI(
         "api",
         info=INFO,
@@ -68,7 +70,7 @@ def create_app(settings: Settings) -> OpenAPI:
     languages.init_app(app)
     first = (jobs, sweeps, images, pictures, sheets, presets)
     others = (events, uploads, png_info, catalogue, workers, chores)
-    for api in (*first, *others, prompts, controlnet, webhooks, shares, health):
+    for api in (*first, *others, prompts, controlnet, webhooks, shares, keys, queue, health):
         app.register_blueprint(api.blueprint)  # its part of the document is made when that is asked for
     app.register_blueprint(events.ends_blueprint)
     for door in (openai, replicate, sdapi):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from threading import Event
 from typing import Final, cast
 
@@ -12,10 +14,14 @@ from sqlalchemy import Engine
 from api.background_polls import Poll
 from api.quotas import Places
 from api.readiness import Readiness
+from api.security.keyring import Keyring
+from api.security.secret import kept_secret
 from api.state_lookups import StateLookups
+from shared.accounts.principal import Principal, Role
 from shared.accounts.scope import EVERYBODYS
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions, connect, sessions, transact
+from shared.db.states import ImageState
 from shared.media.decode import PictureReader
 from shared.media.ownership import guarded
 from shared.media.storage import Storage
@@ -23,7 +29,7 @@ from shared.messaging.events import Events
 from shared.messaging.tickets import Tickets
 from shared.queue import queries
 from shared.queue.explainer import Explainer
-from shared.settings import Settings
+from shared.settings import EVERYBODY, Limits, Settings
 
 EXTENSION: Final = "stepfarm"
 _ROOM_SECONDS: Final = 10.0
@@ -39,6 +45,8 @@ class Services:
     storage: Storage
     events: Events
     tickets: Tickets
+    secret: str = field(repr=False)  # signs cookies
+    keyring: Keyring
     explainer: Explainer  # why jobs wait
     picture_reader: PictureReader
     state_lookups: StateLookups  # of jobs that are followed
@@ -48,6 +56,14 @@ class Services:
     picture_bytes: Poll[int]  # size of all committed pictures: a sum over every image
     free_bytes: Poll[int | None]  # what the storage's disk still takes
     stopping: Event = field(default_factory=Event)  # set when the server stops: streams and waits end
+
+    def limits(self, who: Principal) -> Limits:
+        """Return the limits of admission for who asks: of those with keys operators may be urgent, and whom a setting
+        names.
+        """
+        limits, names = self.settings.limits, self.settings.urgent_owners.split(",")
+        may_be_urgent = who.role.includes(Role.OPERATOR) or EVERYBODY in names
+        return limits.model_copy(update={"urgent_owners": None if may_be_urgent else tuple(filter(None, names))})
 
     def close(self) -> None:
         """Close every connection; streams and waits end at once."""
@@ -67,6 +83,13 @@ def join(settings: Settings) -> Services:
     engine = connect(settings.database, pool_size=settings.api_threads, application="stepfarm-api")
     factory = sessions(engine)
     ours = farm_id(factory)
+    secret = settings.secret_key or kept_secret(settings.home)
+    keyring = Keyring(settings, factory, secret)
+
+    def look_up(jobs: Collection[int]) -> Mapping[int, ImageState]:
+        keyring.refresh()  # whose streams go on
+        return transact(factory, partial(queries.states, whose=EVERYBODYS, job_ids=jobs))
+
     storage, events = guarded(settings.storage, factory, ours), Events(settings.redis, ours)
     return Services(
         settings=settings,
@@ -75,26 +98,17 @@ def join(settings: Settings) -> Services:
         storage=storage,
         events=events,
         tickets=Tickets(settings.redis, ours),
+        secret=secret,
+        keyring=keyring,
         explainer=Explainer(factory, settings.redis),
-        picture_reader=PictureReader(settings.limits, is_shared=_is_shared(settings)),
-        state_lookups=StateLookups(
-            lambda jobs: transact(factory, lambda session: queries.states(session, EVERYBODYS, jobs))
-        ),
-        streams=_places(settings, settings.max_streams),
-        waits=_places(settings, max(settings.api_threads // 4, 1)),
+        picture_reader=PictureReader(settings.limits, is_shared=lambda: keyring.is_shared),
+        state_lookups=StateLookups(look_up),
+        streams=Places(settings.max_streams, lambda: keyring.is_shared),
+        waits=Places(max(settings.api_threads // 4, 1), lambda: keyring.is_shared),
         readiness=Readiness(factory, storage, events),
         picture_bytes=Poll(lambda: transact(factory, queries.picture_bytes), lambda _: _ROOM_SECONDS),
         free_bytes=Poll(storage.free_bytes, lambda _: _ROOM_SECONDS),
     )
-
-
-def _places(settings: Settings, whole: int) -> Places:
-    """Return places of which one owner gets half at most, unless there is but one."""
-    return Places(whole, max(whole // 2, 1) if _is_shared(settings) else whole)
-
-
-def _is_shared(settings: Settings) -> bool:
-    return len(set(settings.api_keys.values())) > 1
 
 
 def services() -> Services:

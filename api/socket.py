@@ -11,31 +11,26 @@ import sys
 from typing import Final
 
 from shared.errors import SettingsError
-from shared.settings import EVERYBODY, Settings
+from shared.settings import Settings
 
 GRACE_SECONDS: Final = 20  # for requests in flight when the API is told to stop; streams and waits end at once
 BACKLOG: Final = 512
 SEND_BUFFER_BYTES: Final = 2**18  # of a connection: the kernel would take megabytes for a client that reads nothing
 
 
-def require_keys(settings: Settings) -> None:
-    """Raise SettingsError if anybody on the network could use the farm without a key, or one who may more has none."""
-    if not settings.is_loopback and not settings.api_keys:
+def check_admins(settings: Settings) -> None:
+    """Raise SettingsError if an owner who is to be an admin has no key."""
+    owners = {*settings.api_keys.values()}
+    if strangers := [name for name in settings.admin_names if name not in owners]:
         raise SettingsError(
-            f"FARM_HOST={settings.host!r} can be reached from other machines, so FARM_API_KEYS must be set "
-            "(owner:key pairs, such as ann:a-long-secret); or listen on 127.0.0.1."
-        )
-    owners = {EVERYBODY, *settings.api_keys.values()}
-    if strangers := [name for name in filter(None, settings.urgent_owners.split(",")) if name not in owners]:
-        raise SettingsError(
-            f"FARM_URGENT_OWNERS={settings.urgent_owners!r} must name owners that have a key in FARM_API_KEYS, "
-            f"or * for all; without one: {', '.join(strangers)}."
+            f"FARM_ADMINS={settings.admins!r} must name owners that have a key in FARM_API_KEYS; without one: "
+            f"{', '.join(strangers)}. `farm keys create --role admin` makes an admin's key without that."
         )
 
 
 def listen(settings: Settings) -> socket.socket:
     """Return a socket that listens on the API's address. Raises SettingsError."""
-    require_keys(settings)
+    check_admins(settings)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli import error_boundary
+from cli.keys_command import keys
 from cli.render_command import RenderCommand, SweepCommand, render, sweep
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ app.add_typer(models, name="models")
 
 storage = typer.Typer(help="Where the farm's pictures lie.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(storage, name="storage")
+
+app.add_typer(keys, name="keys")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 JobId = Annotated[int, typer.Argument(metavar="JOB", min=1, help="Number of the job.")]

@@ -234,6 +234,19 @@ class Client:
         """Have all messages sent again that were given up; return how many."""
         return int(self._json("POST", f"{API}/webhooks/{webhook_id}/replay")["deliveries"])
 
+    def keys(self, *, everybodys: bool = False) -> list[Json]:
+        """Return your keys, or, for an admin, everybody's."""
+        found: list[Json] = self._json("GET", f"{API}/keys", params={"all": "true"} if everybodys else {})["keys"]
+        return found
+
+    def create_key(self, **wanted: object) -> Json:
+        """Make a key; the answer alone holds it. See docs/accounts.md for `name`, `owner`, `role` and `days`."""
+        return self._json("POST", f"{API}/keys", json={name: one for name, one in wanted.items() if one is not None})
+
+    def revoke_key(self, key_id: int) -> Json:
+        """Revoke a key, and return it as it is now."""
+        return self._json("DELETE", f"{API}/keys/{key_id}")
+
     def fetch(self, link: str) -> bytes:
         """Return the bytes behind one of the API's links."""
         return self._send("GET", link).content

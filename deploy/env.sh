@@ -10,3 +10,4 @@ umask 077
 echo "FARM_DATABASE_PASSWORD=$(secret)"
 echo "FARM_REDIS_PASSWORD=$(secret)"
 echo "FARM_API_KEYS=ann:$(secret)"
+echo "FARM_ADMINS=ann"

@@ -5,7 +5,7 @@
     │   ├── Malformed         400  a body that cannot be read at all
     │   └── TooLarge          413  a body over the limit
     ├── Unauthorized          401  no key, or a wrong one
-    ├── Forbidden             403  a foreign Host, Origin or form
+    ├── Forbidden             403  a foreign Host, Origin or form, or more than the key may do
     ├── NotFound              404  no such job, image, page or file
     ├── TooManyTries          429  too many wrong keys came from this address
     ├── Conflict              409  the thing is there, but not in a state that allows this
@@ -90,7 +90,7 @@ class Unauthorized(FarmError):
 
 
 class Forbidden(FarmError):
-    """The request came from a page or for a host that is not this farm's."""
+    """The request came from a page or for a host that is not this farm's, or its key may not do this."""
 
     status = 403
 

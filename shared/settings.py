@@ -100,7 +100,11 @@ class Settings(BaseModel):
     host: str = Field("127.0.0.1", description="Address that the API listens on.")
     port: int = Field(8321, ge=0, le=65535, description="Port that the API listens on; 0: any free one.")
     api_keys: ApiKeys = Field(
-        default_factory=dict, repr=False, description="owner:key pairs; needed on any address but loopback."
+        default_factory=dict, repr=False, description="owner:key pairs, beside the keys of `farm keys`."
+    )
+    admins: Annotated[str, AfterValidator(forms.owners)] = Field(
+        "",
+        description="Owners whose keys in FARM_API_KEYS are an admin's, comma-separated; others are a user's.",
     )
     urgent_owners: Annotated[str, AfterValidator(forms.owners)] = Field(
         "", description="Owners who may submit urgent jobs, comma-separated; *: all. Without keys everybody may."
@@ -247,6 +251,11 @@ class Settings(BaseModel):
         """The owners whose jobs may be urgent; None: everybody's."""
         names = tuple(filter(None, self.urgent_owners.split(",")))
         return None if not self.api_keys or EVERYBODY in names else names
+
+    @property
+    def admin_names(self) -> tuple[str, ...]:
+        """The owners whose keys in FARM_API_KEYS are those of admins."""
+        return tuple(filter(None, self.admins.split(",")))
 
     @property
     def pool_names(self) -> tuple[str, ...]:

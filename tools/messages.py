@@ -52,7 +52,13 @@ QUIET: Final = (
     *("shared/logs/*.py", "shared/messaging/events.py", "shared/maintenance/*.py", "shared/jobs/lessons.py"),
     *("shared/infotext/keys.py", "shared/infotext/grammar.py", "shared/infotext/writer.py"),
     *("shared/infotext/control_nets.py", "shared/infotext/unit_text.py"),
-    *("api/http/openapi.py", "api/http/responses.py", "api/http/sse.py"),
+    *(
+        "shared/accounts/scope.py",
+        "api/security/rules.py",
+        "api/http/openapi.py",
+        "api/http/responses.py",
+        "api/http/sse.py",
+    ),
     *(
         f"shared/params/{name}.py"
         for name in ("controlnet", "faces", "facts", "groups", "preprocessors", "render", "samplers", "upscalers")

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from api.http.parameters import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
 from api.http.problems import PROBLEM_JSON, Problem
+from api.schemas.keys import NewKeyBody
 from api.schemas.pictures import PictureAction, PictureChange, PictureChoice
 from api.schemas.shares import ShareRequest
 from api.schemas.webhooks import WebhookChange, WebhookRequest
@@ -36,7 +37,7 @@ _NEW_JOB: Final = "NewJob"
 _CHANGE: Final = "JobChange"
 _PROMPT: Final = "Prompt"
 _CONTROLS: Final = "Controls"
-_BODIES: Final = (PictureChange, PictureAction, PictureChoice, WebhookRequest, WebhookChange, ShareRequest)
+_BODIES: Final = (PictureChange, PictureAction, PictureChoice, WebhookRequest, WebhookChange, ShareRequest, NewKeyBody)
 """Other bodies, by the names of their models."""
 
 _PARTS: Final = {
@@ -138,7 +139,7 @@ BODY: Final[ResponseDict] = TOO_LARGE | {
 }
 EVERYWHERE: Final[ResponseDict] = {
     "401": problem("A key is needed."),
-    "403": problem("The request came from a page of another site, or for a foreign host."),
+    "403": problem("Your key may not do this, or the request came from a page of another site, or for a foreign host."),
     "422": problem("A field cannot be accepted."),
     "429": problem(
         "Too many wrong keys came from this address; Retry-After gives the seconds until the next one is checked."
@@ -183,6 +184,7 @@ SUBMIT: Final[Document] = {
 SWEEP_PREVIEW: Final[Document] = {"requestBody": _json(_NEW_JOB)}
 CHANGE: Final[Document] = {"requestBody": _json(_CHANGE)}
 TOKENS: Final[Document] = {"requestBody": _json(_PROMPT)}
+NEW_KEY: Final[Document] = {"requestBody": _json(NewKeyBody.__name__)}
 PRESET: Final[Document] = {"requestBody": _json(_NEW_JOB)}
 CONTROL_PREVIEW: Final[Document] = {"requestBody": _json(_CONTROLS)}
 SHARE: Final[Document] = {"requestBody": _json(ShareRequest.__name__)}

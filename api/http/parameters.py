@@ -112,12 +112,35 @@ class DeliveriesQuery(BaseModel):
     limit: int = Field(default=50, ge=1, le=200, description="Deliveries on a page.")
 
 
+class KeyPath(BaseModel):
+    """Path of a key."""
+
+    key_id: int = Field(description="The key's number.")
+
+
+class KeysQuery(BaseModel):
+    """Whose keys to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    all: bool = Field(default=False, description="Everybody's, for an admin; else your own.")
+
+
 class JobsQuery(BaseModel):
     """Which jobs to list."""
 
     model_config = ConfigDict(extra="forbid")
 
     state: list[DisplayState] = Field(default=[], description="Only jobs in these states.")
+    cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="Value of `next` in the page before.")
+    limit: int = Field(default=50, ge=1, le=200, description="Jobs on a page.")
+
+
+class QueueQuery(BaseModel):
+    """Which part of the farm's queue to list."""
+
+    model_config = ConfigDict(extra="forbid")
+
     cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="Value of `next` in the page before.")
     limit: int = Field(default=50, ge=1, le=200, description="Jobs on a page.")
 

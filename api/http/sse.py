@@ -41,8 +41,9 @@ def event_id(header: str | None) -> str | None:
 class Held:
     """A stream that holds one of its owner's places until it is closed."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, who: Principal) -> None:
         self._services = services
+        self._who = who
         self._held = ExitStack()
 
     def close(self) -> None:
@@ -66,7 +67,7 @@ class Stream(Held):
     """
 
     def __init__(self, services: Services, who: Principal, job_id: int, after: str | None) -> None:
-        super().__init__(services)
+        super().__init__(services, who)
         with ExitStack() as held:
             if not services.streams.take(who.owner):
                 raise Unavailable("Too many event streams are open: poll the job instead, or try again.")
@@ -108,7 +109,7 @@ class Stream(Held):
 
     async def _look(self) -> None:
         state = await asyncio.wrap_future(self._services.state_lookups.state(self._job.job))
-        if state is None:
+        if state is None or not self._services.keyring.still_knows(self._who):
             raise _Deleted
         self._job = JobChanged(self._job.job, state)
 
@@ -128,7 +129,7 @@ class Ends(Held):
     """
 
     def __init__(self, services: Services, who: Principal, after: int | None) -> None:
-        super().__init__(services)
+        super().__init__(services, who)
         with ExitStack() as held:
             if not services.streams.take(who.owner):
                 raise Unavailable("Too many event streams are open: list the jobs instead, or try again.")
@@ -143,8 +144,13 @@ class Ends(Held):
         told = {event.id for event in self._missed}
         for event in self._missed:
             yield _written("ended", str(event.id), {"job": event.job_id, "state": event.state})
-        began = wrote = time.monotonic()
+        began = wrote = looked = time.monotonic()
         while not self._services.stopping.is_set() and time.monotonic() - began < _ENDS_SECONDS:
+            if time.monotonic() - looked > LOOK_SECONDS:
+                looked = time.monotonic()
+                await asyncio.to_thread(self._services.keyring.refresh)
+                if not self._services.keyring.still_knows(self._who):
+                    break
             received = await next_event(self._subscription, _TURN_SECONDS)
             news = received.event if received else None
             if isinstance(news, JobEnded) and news.id not in told:
@@ -157,7 +163,7 @@ class Ends(Held):
 
 
 class _Deleted(Exception):
-    """The job was deleted."""
+    """The job was deleted, or the key of who follows it revoked."""
 
 
 def in_thread(parts: AsyncIterator[bytes]) -> Iterator[bytes]:

@@ -17,6 +17,7 @@ from api.pages.parameter_table import sides
 from api.schemas.jobs import ImageBody, JobBody
 from api.schemas.workers import WorkerBody
 from api.sentences import said
+from shared.accounts.principal import Role
 from shared.models.architectures import label
 from shared.quantities import data_size, duration
 from shared.queue.explain import Cause
@@ -68,7 +69,10 @@ _FOR_NOBODY: Final = frozenset({Cause.MEMORY, Cause.NEWER_VERSION, Cause.NO_CHEC
 
 _ERROR_TEXTS: Final = {
     400: (lazy("The request cannot be read"), lazy("Go back, check it, and try again.")),
-    403: (lazy("Not allowed from here"), lazy("Open the form on this farm’s own pages and send it from there.")),
+    403: (
+        lazy("Not allowed from here"),
+        lazy("Open the form on this farm’s own pages and send it from there, with a key that may do it."),
+    ),
     404: (lazy("There is nothing here"), lazy("It may have been deleted, or it belongs to another owner.")),
     405: (lazy("That cannot be done this way"), lazy("Use the buttons of the farm’s pages.")),
     409: (lazy("Not possible in this state"), lazy("Go back to the job’s page: it shows what can be done now.")),
@@ -225,10 +229,23 @@ def job_links(jobs: Sequence[int]) -> Markup:
     return Markup(", ").join(Markup('<a href="/jobs/{0}">{0}</a>').format(job) for job in jobs)
 
 
+_ROLES: Final = {
+    Role.VIEWER: lazy("looks only"),
+    Role.USER: lazy("renders"),
+    Role.OPERATOR: lazy("runs the farm"),
+    Role.ADMIN: lazy("admin: everything"),
+}
+
+
+def role(name: str) -> str:
+    """Return what a role may do, in a word or two."""
+    return next((str(words) for known, words in _ROLES.items() if known == name), name)
+
+
 FILTERS: Final = {"architecture": label, "duration": time_words, "data_size": size_words} | {
     word.__name__: word
     for word in (
         *(number, said, state, moment, image_origin, image_words, job_links, job_title, job_words, marked, sides),
-        *(error_title, error_advice, printed),
+        *(role, error_title, error_advice, printed),
     )
 }

@@ -295,7 +295,7 @@ def drawn(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
 def shown(origin: Origin, refused: Refused | None = None, early: NotLooked | None = None) -> dict[str, object]:
     """Return what a template draws the form of: its controls as they are filled in, and what was wrong with them."""
     catalogue = catalogue_use_cases.offered(services(), (*KINDS_OFFERED, "other"), _named(origin.given))
-    limits = services().settings.limits
+    limits = services().limits(auth.principal())
     checkpoints = catalogue.entries(first=limits.first_checkpoint)
     is_default_known = catalogue.is_default_known(first=limits.first_checkpoint)
     errors, offered = _by_field(refused), _offers(catalogue)

@@ -24,7 +24,7 @@ def shown(token: str) -> Response:
     """Show to anybody what a link leads to, and nothing else of the farm."""
     found = use_cases.shown(services(), token)
     page = render_template(
-        "shared.html", job=found.job, pictures=found.pictures, token=token, owner=None, signed_in=False
+        "shared.html", job=found.job, pictures=found.pictures, token=token, owner=None, runs_farm=False, signed_in=False
     )
     return _public(Response(page))
 

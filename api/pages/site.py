@@ -15,12 +15,14 @@ from api.pages import (
     form,
     inpaint,
     jobs,
+    keys,
     lessons,
     login,
     made,
     models,
     pictures,
     presets,
+    queue,
     remix,
     shares,
     webhooks,
@@ -29,6 +31,7 @@ from api.pages import (
 from api.pages.filters import FILTERS
 from api.security import auth
 from api.security.origin import SAFE_METHODS
+from shared.accounts.principal import Role
 
 
 def init_app(app: Flask) -> None:
@@ -40,7 +43,7 @@ def init_app(app: Flask) -> None:
     app.after_request(_tag)
     app.after_request(_limit_keeping)
     first = (assets, login, form, inpaint, adapters, jobs, made, remix)
-    for page in (*first, pictures, compare, lessons, models, presets, webhooks, shares, workers):
+    for page in (*first, pictures, compare, lessons, models, presets, webhooks, shares, workers, keys, queue):
         app.register_blueprint(page.blueprint)
 
 
@@ -70,4 +73,8 @@ def _tag(answer: Response) -> Response:
 def _who() -> dict[str, object]:
     """The caller, if it is known: an error page may come earlier."""
     who = auth.known()
-    return {"owner": who and who.owner, "signed_in": auth.is_signed_in()}
+    return {
+        "owner": who and who.owner,
+        "runs_farm": who is not None and who.role.includes(Role.OPERATOR),
+        "signed_in": auth.is_signed_in(),
+    }

@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 import hmac
-import os
 import secrets
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cached_property
-from hashlib import sha256
-from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import structlog
 from flask import Flask, g, request, session
@@ -19,13 +12,15 @@ from flask.sessions import SecureCookieSessionInterface
 from werkzeug.exceptions import MethodNotAllowed
 
 from api.programs import SDAPI, is_program
-from api.security import sessions
+from api.security import rules, sessions
 from api.security.key_guesses import Guesses
+from api.security.keyring import Keyring
 from api.security.origin import SAFE_METHODS
 from api.services import Services, services
+from shared.accounts import keys
 from shared.accounts.principal import LOCAL, Principal, Role
 from shared.db.sessions import transact
-from shared.errors import Forbidden, SettingsError, TooManyTries, Unauthorized
+from shared.errors import Forbidden, TooManyTries, Unauthorized, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -33,37 +28,21 @@ CSRF_FIELD: Final = "csrf_token"
 CSRF_HEADER: Final = "X-CSRF-Token"
 _EXTENSION: Final = "stepfarm-keys"
 _GUESSES: Final = "stepfarm-guesses"
-_OPEN_PATHS: Final = frozenset({"/livez", "/readyz", "/sign-in", "/openapi.json"})
-_OPEN_BELOW: Final = ("/static/", "/s/")  # a share link's token is the key to what it shows
+_OPEN_BELOW: Final = ("/static/", "/s/")  # where nothing is found, that is told without a key too
 _SESSION: Final = "id"
+_KEY_NEEDED: Final = "A key is needed: send Authorization: Bearer KEY, or sign in with one."
+_NO_KEY_YET: Final = (
+    "This farm has no key yet, and other machines reach it, so it answers nobody: "
+    "`farm keys create NAME --role admin` beside its database makes the first."
+)
+_WHO: Final = {
+    Role.VIEWER: "a viewer",
+    Role.USER: "a user",
+    Role.OPERATOR: "an operator",
+    Role.ADMIN: "an admin",
+}
+_NUMBERS: Final = "metrics.metrics"
 _COUNTED: Final = "stepfarm.counted"  # in the environ of a request whose key was found wrong before its body was read
-
-
-@dataclass(frozen=True)
-class Keyring:
-    """The farm's keys, as digests: what a key opens is looked up in the same time whichever it is."""
-
-    owners: Mapping[str, str]  # SHA-256 of a key -> its owner
-    secret: bytes = field(repr=False)
-
-    @classmethod
-    def from_keys(cls, api_keys: Mapping[str, str], secret: str) -> Self:
-        """Return the ring of `api_keys` (key -> owner)."""
-        return cls({_digest(key): owner for key, owner in api_keys.items()}, secret.encode())
-
-    def find(self, digest: str) -> str | None:
-        """Return the owner of the key with this digest; every key is compared, however early one fits."""
-        found = [owner for known, owner in self.owners.items() if hmac.compare_digest(known, digest)]
-        return found[0] if found else None
-
-    def mark(self, digest: str) -> str:
-        """Return what stands for a key in a session: nobody without the farm's secret can try keys against it."""
-        return hmac.new(self.secret, f"session {digest}".encode(), sha256).hexdigest()
-
-    @cached_property
-    def owners_by_mark(self) -> Mapping[str, str]:
-        """The owners of the keys, by the keys' marks."""
-        return {self.mark(digest): owner for digest, owner in self.owners.items()}
 
 
 class _Cookies(SecureCookieSessionInterface):
@@ -75,16 +54,15 @@ class _Cookies(SecureCookieSessionInterface):
 
 def init_app(app: Flask, joined: Services) -> None:
     """Find out who asks before every view, and check the token of forms."""
-    settings = joined.settings
-    secret = settings.secret_key or kept_secret(settings.home)
+    secret = joined.secret
     app.secret_key = secret
     app.session_interface = _Cookies()
     app.config.update(
-        SESSION_COOKIE_NAME=f"stepfarm-{_digest(secret)[:8]}",  # two farms on one machine share its cookies
+        SESSION_COOKIE_NAME=f"stepfarm-{keys.digest(secret)[:8]}",  # two farms on one machine share its cookies
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Strict",
     )
-    app.extensions[_EXTENSION] = Keyring.from_keys(settings.api_keys, secret)
+    app.extensions[_EXTENSION] = joined.keyring
     app.extensions[_GUESSES] = Guesses()
     app.before_request(lambda: _identify(app))
     app.before_request(lambda: _check_token(app))
@@ -97,12 +75,12 @@ def is_known(app: Flask, environ: dict[str, Any]) -> bool:
     """
     with app.request_context(environ):
         ring, key = _ring(app), _sent_key()
-        if not ring.owners:
+        if not ring.asks():
             return True
         if key is None:
-            return _cookie_owner(ring) is not None
+            return _cookie_principal(ring) is not None
         guesses: Guesses = app.extensions[_GUESSES]
-        address, digest = request.remote_addr or "", _digest(key)
+        address, digest = request.remote_addr or "", keys.digest(key)
         if guesses.wait(address, digest):
             return False
         if ring.find(digest) is None:
@@ -133,19 +111,22 @@ def is_signed_in() -> bool:
 
 def has_keys(app: Flask) -> bool:
     """True where the farm asks for keys at all."""
-    return bool(_ring(app).owners)
+    try:
+        return _ring(app).asks()
+    except Unavailable:  # nobody can know now
+        return True
 
 
-def sign_in(app: Flask, key: str) -> str:
-    """Trade a key for a cookie and return its owner. Raises Unauthorized, TooManyTries, Unavailable."""
-    ring, digest = _ring(app), _digest(key)
-    name = _tried(app, digest, "sign-in")
-    if name is None:
+def sign_in(app: Flask, key: str) -> Principal:
+    """Trade a key for a cookie and return whose it is. Raises Unauthorized, TooManyTries, Unavailable."""
+    ring, digest = _ring(app), keys.digest(key)
+    who = _tried(app, digest, "sign-in")
+    if who is None:
         raise Unauthorized("This farm does not know that key.")
-    begun = transact(services().sessions, lambda rows: sessions.begin(rows, name, ring.mark(digest)))
+    begun = transact(services().sessions, lambda rows: sessions.begin(rows, who.owner, ring.mark(digest)))
     session.clear()
     session[_SESSION] = begun
-    return name
+    return who
 
 
 def sign_out() -> None:
@@ -164,37 +145,50 @@ def csrf_token() -> str:
 
 
 def _identify(app: Flask) -> None:
-    is_open = request.path in _OPEN_PATHS or request.path.startswith(_OPEN_BELOW)
-    g.who, g.is_keyed = (None, False) if is_open and has_keys(app) else _who(app)
-    if g.who is None and not is_open:
-        raise Unauthorized("A key is needed: send Authorization: Bearer KEY, or sign in with one.")
+    is_nothing = request.endpoint is None and request.path.startswith(_OPEN_BELOW)
+    if request.endpoint in rules.OPEN or is_nothing:
+        g.who, g.is_keyed = None, False
+        return
+    if request.endpoint == _NUMBERS and not _ring(app).is_known:
+        g.who, g.is_keyed = None, False  # that the database is away is what they are there to tell
+        return
+    g.who, g.is_keyed = _who(app)
+    if g.who is None:
+        raise Unauthorized(_NO_KEY_YET if _ring(app).is_empty() else _KEY_NEEDED)
+    if request.endpoint is not None:
+        _check_role(g.who, rules.RULES.get(request.endpoint, Role.ADMIN))
+
+
+def _check_role(who: Principal, least: Role) -> None:
+    """Raise Forbidden if who asks has a lesser role."""
+    if not who.role.includes(least):
+        raise Forbidden(f"This needs the key of {_WHO[least]}; yours is that of {_WHO[who.role]}.")
 
 
 def _who(app: Flask) -> tuple[Principal | None, bool]:
     """Return the caller, and whether a header carried the key (no page can make a browser add one)."""
     ring = _ring(app)
-    if not ring.owners:
+    if not ring.asks():
         return LOCAL, False
     key = _sent_key()
-    owner = _cookie_owner(ring) if key is None else _tried(app, _digest(key), "header")
-    return Principal(owner, Role.USER) if owner else None, key is not None
+    return (_cookie_principal(ring), False) if key is None else (_tried(app, keys.digest(key), "header"), True)
 
 
-def _tried(app: Flask, digest: str, way: str) -> str | None:
+def _tried(app: Flask, digest: str, way: str) -> Principal | None:
     """Return whose key it is that was sent; a wrong one is counted and logged. Raises TooManyTries."""
     guesses: Guesses = app.extensions[_GUESSES]
     address = request.remote_addr or ""
     if seconds := guesses.wait(address, digest):
         log.warning("keys are tried too fast", address=address, way=way)
         raise TooManyTries(seconds)
-    name = _ring(app).find(digest)
-    if name is None:
+    who = _ring(app).find(digest)
+    if who is None:
         if _COUNTED not in request.environ:
             guesses.wrong(address)
         log.warning("a key was wrong", address=address, way=way)
     else:
         guesses.right(address, digest)
-    return name
+    return who
 
 
 def _sent_key() -> str | None:
@@ -206,12 +200,14 @@ def _sent_key() -> str | None:
     return key.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key")
 
 
-def _cookie_owner(ring: Keyring) -> str | None:
-    """Return whose session the cookie names, if it lasts. Raises Unavailable."""
+def _cookie_principal(ring: Keyring) -> Principal | None:
+    """Return whose session the cookie names, if it lasts and its key does. Raises Unavailable."""
     identifier = session.get(_SESSION)
     if not isinstance(identifier, str):
         return None
-    return transact(services().sessions, lambda rows: sessions.owner(rows, identifier, ring.owners_by_mark))
+    begun = transact(services().sessions, lambda rows: sessions.find(rows, identifier))
+    who = ring.of_mark(begun.key_mark) if begun else None
+    return who if who and begun and who.owner == begun.owner else None
 
 
 def _check_token(app: Flask) -> None:
@@ -233,37 +229,3 @@ def _check_token(app: Flask) -> None:
 def _ring(app: Flask) -> Keyring:
     ring: Keyring = app.extensions[_EXTENSION]
     return ring
-
-
-def _digest(key: str) -> str:
-    return sha256(key.encode(errors="surrogateescape")).hexdigest()
-
-
-def kept_secret(home: Path) -> str:
-    """Return the secret in `home`, made once: of processes that start at the same time, one makes it.
-
-    Raises SettingsError if nothing can be stored.
-    """
-    try:
-        secret_file = home / "secret"
-        if not secret_file.exists():
-            home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _make_secret(secret_file)
-        return secret_file.read_text()
-    except OSError as error:
-        raise SettingsError(
-            f"FARM_HOME={str(home)!r}: the secret that signs cookies cannot be kept there ({error.strerror}); "
-            "make it writable, or set FARM_SECRET_KEY."
-        ) from error
-
-
-def _make_secret(secret_file: Path) -> None:
-    """Make the file whole under its name, or leave the one that another process was first with."""
-    draft = secret_file.with_name(f"secret.{os.getpid()}.{secrets.token_hex(4)}")
-    draft.touch(mode=0o600)
-    draft.write_text(secrets.token_hex(32))
-    try:
-        with suppress(FileExistsError):
-            os.link(draft, secret_file)
-    finally:
-        draft.unlink()

@@ -6,7 +6,6 @@ The browser holds a random id; the table its digest, and of the key only a mark 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
 from datetime import timedelta
 from hashlib import sha256
 from typing import Final
@@ -35,16 +34,17 @@ def begin(session: Session, owner: str, key_mark: str) -> str:
     return identifier
 
 
-def owner(session: Session, identifier: str, owners: Mapping[str, str]) -> str | None:
-    """Return whose session it is, if it lasts; `owners` are those of the farm's keys, by the keys' marks."""
+def find(session: Session, identifier: str) -> BrowserSession | None:
+    """Return a session that lasts, with the mark of the key that it was begun with: it ends with that key."""
     digest = _digest(identifier)
     looked = select(BrowserSession, (BrowserSession.used_at < func.now() - _NOTED).label("is_old"))
     found = session.execute(looked.where(BrowserSession.digest == digest, ~_ENDED)).one_or_none()
-    if found is None or owners.get(found[0].key_mark) != found[0].owner:
+    if found is None:
         return None
     if found.is_old:
         session.execute(update(BrowserSession).where(BrowserSession.digest == digest).values(used_at=func.now()))
-    return str(found[0].owner)
+    session.expunge(found[0])
+    return found[0]
 
 
 def end(session: Session, identifier: str) -> None:

@@ -37,7 +37,8 @@ class Application:
         self._deadlines = deadlines
         self._threads = Threads(settings.api_threads)
         whole = settings.max_spool_mb * 2**20
-        self._room = Room(whole, whole // 2 if settings.api_keys else whole)  # without keys all are one owner
+        is_alone = settings.is_loopback and not settings.api_keys  # nobody's address is another owner's
+        self._room = Room(whole, whole if is_alone else whole // 2)
         self._bridge = Bridge(app.wsgi_app, self._threads, self._room)
 
     async def __call__(self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:

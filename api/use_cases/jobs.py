@@ -68,7 +68,7 @@ def submit(  # noqa: PLR0913 - what a job may say of itself
     sweep is drawn in the language of the request.
     Raises Refused that names every wrong field, Conflict if the key came with another request before.
     """
-    request = parse(given, who.owner, services.settings.limits)
+    request = parse(given, who.owner, services.limits(who))
     if idempotency_key and request.is_well_formed:  # a newer version may know names that are unknown here
         again = transact(services.sessions, lambda session: _again(session, request, idempotency_key))
         if again is not None:
@@ -98,7 +98,7 @@ def submit(  # noqa: PLR0913 - what a job may say of itself
 def problems(services: Services, who: Principal, given: object) -> tuple[FieldError, ...]:
     """Return what `submit` would refuse of what was given, and record nothing. Raises Unavailable."""
     try:
-        request = prepared(services, parse(given, who.owner, services.settings.limits))
+        request = prepared(services, parse(given, who.owner, services.limits(who)))
         transact(services.sessions, lambda session: admit(session, request, Catalogue.read(session)))
     except Refused as error:
         return error.fields
@@ -159,7 +159,7 @@ def change(services: Services, who: Principal, job_id: int, given: object) -> Ch
 
     def change_job(session: Session) -> tuple[int, queries.JobView]:
         owner = queries.owner(session, who.scope, job_id)
-        changing.check(session, owner, job_id, wanted, services.settings.limits)
+        changing.check(session, owner, job_id, wanted, services.limits(who))
         images = rescheduling.change(session, who.scope, job_id, wanted, by=who.owner)
         return images, queries.job(session, who.scope, job_id)
 

@@ -25,7 +25,7 @@ _FIRST: Final = 12  # images whose titles are listed
 def preview(services: Services, who: Principal, given: object) -> SweepPreviewBody:
     """Return the job that `submit` would record of a sweep, and record nothing. Raises Unavailable, NotLooked."""
     try:
-        request = parse(given, who.owner, services.settings.limits)
+        request = parse(given, who.owner, services.limits(who))
     except Refused as refused:
         return _refused((), 0, refused.fields)
     if request.sweep is None and request.is_well_formed:

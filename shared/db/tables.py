@@ -475,6 +475,28 @@ class BrowserSession(Base):
     used_at: Mapped[datetime] = mapped_column(server_default=NOW)
 
 
+class ApiKey(Base):
+    """A key that opens the farm, or did (`shared.accounts.keys`). Rows stay: a farm with any asks for keys."""
+
+    __tablename__ = "api_keys"
+    __table_args__ = (
+        UniqueConstraint("digest"),
+        Index(None, "owner"),
+        Index("ix_api_keys_not_revoked", "id", postgresql_where=text("revoked_at IS NULL")),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    owner: Mapped[str]
+    role: Mapped[str]
+    name: Mapped[str]
+    digest: Mapped[str]  # SHA-256 of the key
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    created_by: Mapped[str]
+    used_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
 class Preset(Base):
     """Parameters that an owner keeps under a name (`shared.jobs.presets`)."""
 

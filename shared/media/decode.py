@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -62,20 +63,25 @@ class Picture:
 class PictureReader:
     """Reads pictures for many threads, some at a time and, if owners share the farm, one of each owner."""
 
-    def __init__(self, limits: Limits, *, is_shared: bool = False) -> None:
+    def __init__(self, limits: Limits, *, is_shared: Callable[[], bool] = bool) -> None:
         self._limits = limits
         decoded = _BYTES_A_PIXEL * limits.max_upload_pixels
         controlled = decoded + _BYTES_A_CONTROL_PIXEL * limits.max_pixels
         self._decoders = _Children(
             "shared.media.decoder",
             _bounds(decoded, limits.max_upload_pixels),
-            FairLimit(_ALL, _OF_ONE if is_shared else _ALL, _PATIENCE_SECONDS, _BUSY),
+            FairLimit(_ALL, lambda: _OF_ONE if is_shared() else _ALL, _PATIENCE_SECONDS, _BUSY),
             _ALL.at_once,
         )
         self._previewers = _Children(
             "shared.media.control_preview",
             _bounds(controlled, limits.max_pixels),
-            FairLimit(_PREVIEWS, _PREVIEWS_OF_ONE if is_shared else _PREVIEWS, _PATIENCE_SECONDS, _BUSY_PREVIEWS),
+            FairLimit(
+                _PREVIEWS,
+                lambda: _PREVIEWS_OF_ONE if is_shared() else _PREVIEWS,
+                _PATIENCE_SECONDS,
+                _BUSY_PREVIEWS,
+            ),
             _PREVIEWS.at_once,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition
 from typing import NamedTuple
@@ -19,12 +19,12 @@ class Share(NamedTuple):
 
 
 class FairLimit:
-    """Admits callers within `whole`, and those of each owner within `of_one`. Safe for many threads.
+    """Admits callers within `whole`, and those of each owner within what `of_one` says now. Safe for many threads.
 
     Each caller that waits keeps a thread, so callers beyond `most` are refused.
     """
 
-    def __init__(self, whole: Share, of_one: Share, patience_seconds: float, refusal: str) -> None:
+    def __init__(self, whole: Share, of_one: Callable[[], Share], patience_seconds: float, refusal: str) -> None:
         self._whole = whole
         self._of_one = of_one
         self._patience_seconds = patience_seconds
@@ -37,7 +37,7 @@ class FairLimit:
     def held(self, owner: str) -> Iterator[None]:
         """Be active within the block. Raises Unavailable at once if too many wait, or if the wait takes too long."""
         with self._change:
-            if self._inside.total() >= self._whole.most or self._inside[owner] >= self._of_one.most:
+            if self._inside.total() >= self._whole.most or self._inside[owner] >= self._of_one().most:
                 raise Unavailable(self._refusal)
             self._inside[owner] += 1
         try:
@@ -56,7 +56,7 @@ class FairLimit:
 
     def _wait(self, owner: str) -> None:
         def may_begin() -> bool:
-            return self._active.total() < self._whole.at_once and self._active[owner] < self._of_one.at_once
+            return self._active.total() < self._whole.at_once and self._active[owner] < self._of_one().at_once
 
         with self._change:
             if not self._change.wait_for(may_begin, self._patience_seconds):

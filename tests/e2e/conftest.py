@@ -61,6 +61,7 @@ def farm(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             "FARM_PORT": "0",
             "FARM_STYLES": str(folder / "styles.csv"),
             "FARM_API_KEYS": f"ann:{KEY}",
+            "FARM_ADMINS": "ann",
             "FARM_RESCAN_SECONDS": "3600",
         }
         with browsers.served(environ) as address, started(environ, "--card", "cpu:0"), started(environ, module=CHORES):

@@ -42,6 +42,8 @@ PAGES: Final = {
     "/lessons": ("/lessons",),
     "/models": ("/models", "/models?search=nothing"),
     "/workers": ("/workers",),
+    "/keys": ("/keys",),
+    "/queue": ("/queue",),
     "/reference": ("/reference",),
     "/strips": ("/strips",),
     "an error": ("/nowhere",),

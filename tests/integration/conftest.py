@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,12 +75,12 @@ def _pictures_are_read_by_the_same_processes() -> Iterator[None]:
 
     @cache
     def standing(limits: Limits, is_shared: bool) -> StandingReader:  # noqa: FBT001 - a key
-        return StandingReader(limits, is_shared=is_shared)
+        return StandingReader(limits, is_shared=lambda: is_shared)
 
     readers: set[StandingReader] = set()
 
-    def reader(limits: Limits, *, is_shared: bool) -> StandingReader:
-        readers.add(found := standing(limits, is_shared))
+    def reader(limits: Limits, *, is_shared: Callable[[], bool]) -> StandingReader:
+        readers.add(found := standing(limits, is_shared()))
         return found
 
     with pytest.MonkeyPatch.context() as patch:

@@ -12,6 +12,7 @@ from api.app import create_app
 from api.security import auth
 from api.security import sessions as browser_sessions
 from api.security.key_guesses import FREE_GUESSES
+from api.security.secret import kept_secret
 from api.services import EXTENSION
 from shared.db.tables import BrowserSession
 from shared.errors import SettingsError
@@ -51,9 +52,11 @@ def sign_in(client, key: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "farm.example"])
-def test_other_address_than_loopback_wants_keys(settings, host):
-    with pytest.raises(SettingsError, match="FARM_API_KEYS"):
-        create_app(settings.model_copy(update={"host": host}))
+def test_other_machines_are_answered_by_no_farm_without_keys(settings, host):
+    app = create_app(settings.model_copy(update={"host": host}))
+    answer = app.test_client().get("/api/v1/jobs")
+    assert (answer.status_code, "farm keys create" in answer.get_json()["detail"]) == (401, True)
+    app.extensions[EXTENSION].close()
 
 
 @pytest.mark.parametrize(
@@ -322,7 +325,7 @@ def test_form_without_its_token_is_refused(app, form):
 
 
 def test_secret_is_made_once_for_the_owner_alone(settings):
-    secrets = {auth.kept_secret(settings.home) for _ in range(3)}
+    secrets = {kept_secret(settings.home) for _ in range(3)}
     assert len(secrets) == 1
     assert len(secrets.pop()) >= 32
     assert (settings.home / "secret").stat().st_mode & 0o777 == 0o600
@@ -332,4 +335,4 @@ def test_secret_is_made_once_for_the_owner_alone(settings):
 def test_home_that_keeps_no_secret_is_told(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match="FARM_SECRET_KEY"):
-        auth.kept_secret(tmp_path / "file" / "home")
+        kept_secret(tmp_path / "file" / "home")

@@ -14,7 +14,6 @@ from api.services import EXTENSION
 from shared.accounts.principal import Principal, Role
 from shared.db.sessions import transact
 from shared.db.tables import Image, Job
-from shared.errors import SettingsError
 from shared.params.scheduling import Scheduling
 from shared.params.table import parameters
 from shared.queue import deadlines
@@ -233,20 +232,6 @@ def test_an_urgent_job_that_comes_again_under_its_key_is_not_refused_for_what_ha
     ]
     assert [answer.status_code for answer in answers] == [202, 202]
     assert answers[0].get_json()["id"] == answers[1].get_json()["id"]
-
-
-@pytest.mark.parametrize(
-    ("given", "keys", "message"),
-    [
-        ("ann, dan", {"ann-long-key": "ann"}, r"'ann,dan' must .* FARM_API_KEYS.*: dan\."),
-        ("dan,eve,*", {"ann-long-key": "ann"}, r": dan, eve\."),
-        ("ann", {}, r": ann\."),
-    ],
-)
-def test_an_urgent_owner_without_a_key_ends_the_start(settings, given, keys, message):
-    named = load({"FARM_URGENT_OWNERS": given}).urgent_owners
-    with pytest.raises(SettingsError, match=f"FARM_URGENT_OWNERS=.*{message}"):
-        create_app(settings.model_copy(update={"api_keys": keys, "urgent_owners": named}))
 
 
 def test_hold_and_release_move_a_job_and_bring_its_tickets(client, submit, services, redis_url):

@@ -34,6 +34,7 @@ serve.create_app = create_app
 serve.main()
 """
 
+KEY = "a-key-of-a-setting"
 SLOW_TO_ANSWER = """
 import sys, time
 from api import serve
@@ -66,7 +67,7 @@ def served(settings, environ) -> Iterator[Served]:
 def standing(tmp_path_factory) -> Iterator[Served]:
     """A server for requests that never get as far as its database."""
     folder = tmp_path_factory.mktemp("farm")
-    given = {"home": folder, "models": folder, "port": 0}
+    given = {"home": folder, "models": folder, "port": 0, "api_keys": f"ann:{KEY}"}
     environ = clean_environment() | {f"FARM_{name.upper()}": str(value) for name, value in given.items()}
     with serving(Settings(**given), environ) as one:
         httpx.get(f"{one.url}/livez", timeout=30)
@@ -86,9 +87,9 @@ def test_taken_port_is_told(settings):
             listen(taken)
 
 
-def test_other_address_than_loopback_is_not_listened_on_without_keys(settings):
-    with pytest.raises(SettingsError, match="FARM_API_KEYS"):
-        listen(settings.model_copy(update={"host": "0.0.0.0"}))
+def test_an_admin_without_a_key_ends_the_start(settings):
+    with pytest.raises(SettingsError, match=r"FARM_ADMINS='ann,dan'.*: dan"):
+        listen(settings.model_copy(update={"admins": "ann,dan", "api_keys": {"a-long-key": "ann"}}))
 
 
 def test_job_is_taken_and_told(served, checkpoint_factory):
@@ -103,7 +104,7 @@ def test_body_of_fifty_megabytes_is_refused_before_it_is_read(standing):
     host, port = standing.url.removeprefix("http://").split(":")
     head = (
         f"POST /api/v1/jobs HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {50 * 2**20}\r\n\r\n"
+        f"X-API-Key: {KEY}\r\nContent-Length: {50 * 2**20}\r\n\r\n"
     )
     with socket.create_connection((host, int(port)), 10) as connection:
         connection.sendall(head.encode() + b'{"prompt": "')  # and no more: the answer does not wait for the rest
@@ -116,7 +117,7 @@ def test_client_that_sends_fifty_megabytes_hears_why_they_are_refused(standing):
     answer = httpx.post(
         f"{standing.url}/api/v1/jobs",
         content=b"a" * 50 * 2**20,
-        headers={"Content-Type": "application/json"},
+        headers={"Content-Type": "application/json", "X-API-Key": KEY},
         timeout=30,
     )
     assert answer.status_code == 413
@@ -128,7 +129,8 @@ def test_chunked_body_over_the_limit_is_refused(standing):
         for _ in range(64):
             yield b" " * 2**16
 
-    answer = httpx.post(f"{standing.url}/api/v1/jobs", content=chunks(), headers={"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", "X-API-Key": KEY}
+    answer = httpx.post(f"{standing.url}/api/v1/jobs", content=chunks(), headers=headers)
     assert answer.status_code == 413
 
 

@@ -202,7 +202,7 @@ def test_a_job_is_cancelled_when_its_client_goes_away(client, generate):
 
 
 def test_a_watch_gives_its_place_back(services):
-    places = Places(1, 1)
+    places = Places(1, lambda: False)
     farm = vars(services) | {"streams": places}
     waiting = Watch.submit(type(services)(**farm), LOCAL, {"prompt": "x", "pool": ELSEWHERE})
     assert not places.take("local")

@@ -106,6 +106,7 @@ def test_what_compose_asks_for_is_made_fresh_each_time():
     told = [run(ROOT / "deploy/env.sh").stdout for _ in range(2)]
     found = [dict(line.split("=", 1) for line in one.splitlines()) for one in told]
     asked = {name for one in COMPOSE for name in re.findall(r"\$\{(\w+):\?", (ROOT / one).read_text())}
+    assert [one.pop("FARM_ADMINS") for one in found] == ["ann", "ann"]
     assert found[0].keys() == asked
     assert all(re.fullmatch(r"(ann:)?[0-9a-f]{48}", value) for one in found for value in one.values())
     assert len({value for one in found for value in one.values()}) == 6

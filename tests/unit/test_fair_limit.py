@@ -14,7 +14,7 @@ from tests.support.waiting import until
 
 
 def limit(patience_seconds: float = 10, *, at_once: int = 2, most: int = 4, most_of_one: int = 2) -> FairLimit:
-    return FairLimit(Share(at_once, most), Share(1, most_of_one), patience_seconds, refusal="no")
+    return FairLimit(Share(at_once, most), lambda: Share(1, most_of_one), patience_seconds, refusal="no")
 
 
 @contextmanager
@@ -81,6 +81,6 @@ def test_a_turn_that_fails_is_over():
 
 def test_an_owner_who_is_alone_has_all_turns():
     whole = Share(2, 4)
-    few = FairLimit(whole, whole, 10, "no")
+    few = FairLimit(whole, lambda: whole, 10, "no")
     with few.held("ann"), few.held("ann"):
         assert few._active["ann"] == 2

@@ -1,0 +1,171 @@
+"""The keys that open the farm: those of FARM_API_KEYS, and those in SQL as they were at most a second ago."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from hashlib import sha256
+from threading import Lock
+from typing import Final
+
+import structlog
+from sqlalchemy.orm import Session
+
+from shared.accounts import keys
+from shared.accounts.keys import Standing
+from shared.accounts.principal import LOCAL, Principal, Role
+from shared.db.sessions import Sessions, transact
+from shared.errors import Unavailable
+from shared.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+FRESH_SECONDS: Final = 0.9
+"""How long a process goes by what it has read of the keys: one that is revoked opens nothing a second later."""
+_NOTE_SECONDS: Final = 60.0  # between two notes by one process that a key was used, also if the first was not taken
+
+
+def _principal(settings: Settings, owner: str) -> Principal:
+    """Return who asks with a key of FARM_API_KEYS."""
+    return Principal(owner, Role.ADMIN if owner in settings.admin_names else Role.USER)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The keys in SQL as they were at `read_at`."""
+
+    read_at: float
+    is_any: bool  # one was ever made
+    by_digest: Mapping[str, Standing] = field(default_factory=dict)
+    by_mark: Mapping[str, Standing] = field(default_factory=dict)
+
+    @cached_property
+    def principals(self) -> frozenset[Principal]:
+        """Those whose keys these are."""
+        return frozenset(one.who for one in self.by_digest.values())
+
+
+class Keyring:
+    """Says whose key it is. Safe for many threads, which together ask SQL once a second.
+
+    While the database is away the keys stay as they were: nobody's jobs can be read then, whatever the key.
+    """
+
+    def __init__(
+        self, settings: Settings, sessions: Sessions, secret: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._is_loopback = settings.is_loopback
+        self._secret = secret.encode()
+        self._fixed = {keys.digest(key): _principal(settings, owner) for key, owner in settings.api_keys.items()}
+        self._fixed_by_mark = {self.mark(digest): who for digest, who in self._fixed.items()}
+        self._sessions = sessions
+        self._clock = clock
+        self._lock = Lock()
+        self._known: _Known | None = None
+        self._failed: tuple[float, Unavailable] | None = None
+        self._noted: dict[int, float] = {}  # by the keys' ids
+
+    def asks(self) -> bool:
+        """True if a key is needed: one was made, or people at other machines reach the farm. Raises Unavailable."""
+        return not self._is_loopback or bool(self._fixed) or self._now().is_any
+
+    def is_empty(self) -> bool:
+        """True if no key was ever made. Raises Unavailable."""
+        return not self._fixed and not self._now().is_any
+
+    @property
+    def is_known(self) -> bool:
+        """False where only the database could tell whether a key is needed, and it has not answered yet."""
+        try:
+            self.asks()
+        except Unavailable:
+            return False
+        return True
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several owners have keys, as far as is known; asks nobody."""
+        in_sql = self._known.principals if self._known else frozenset()
+        return len({who.owner for who in (*self._fixed.values(), *in_sql)}) > 1
+
+    def find(self, digest: str) -> Principal | None:
+        """Return whose key has this digest. Raises Unavailable."""
+        if who := self._fixed.get(digest):
+            return who
+        found = self._now().by_digest.get(digest)
+        if found is None and self._is_new(digest):
+            found = self._now(fresh_seconds=0).by_digest.get(digest)
+        return self._used(found) if found else None
+
+    def of_mark(self, mark: str) -> Principal | None:
+        """Return whose key a session was begun with, as long as it opens the farm. Raises Unavailable."""
+        if who := self._fixed_by_mark.get(mark):
+            return who
+        found = self._now().by_mark.get(mark)
+        return self._used(found) if found else None
+
+    def mark(self, digest: str) -> str:
+        """Return what stands for a key in a session: nobody without the farm's secret can try keys against it."""
+        return hmac.new(self._secret, f"session {digest}".encode(), sha256).hexdigest()
+
+    def still_knows(self, who: Principal) -> bool:
+        """False once it is known that the key of `who` opens nothing any more, or that the farm asks for one.
+
+        It asks nobody: see `refresh`.
+        """
+        known = self._known
+        if known is None or (who.key_id is None and who != LOCAL):
+            return True
+        return not known.is_any if who == LOCAL else who in known.principals
+
+    def refresh(self) -> None:
+        """Read the keys again if what is known is too old, as far as the database answers."""
+        with suppress(Unavailable):
+            self._now()
+
+    def _now(self, fresh_seconds: float = FRESH_SECONDS) -> _Known:
+        """Return the keys in SQL, read again if what is known is too old. Raises Unavailable."""
+        asked_at = self._clock()
+        if (known := self._known) and known.read_at > asked_at - fresh_seconds:
+            return known
+        with self._lock:
+            known = self._known
+            if known and known.read_at > asked_at - fresh_seconds:
+                return known  # another thread has read it meanwhile
+            if known is None and self._failed and self._failed[0] > asked_at - FRESH_SECONDS:
+                raise self._failed[1]
+            try:
+                self._known = transact(self._sessions, partial(self._read, read_at=self._clock(), before=known))
+            except Unavailable as error:
+                self._failed = (self._clock(), error)
+                if known is None:
+                    raise
+                self._known = replace(known, read_at=self._clock())
+            return self._known
+
+    def _read(self, session: Session, read_at: float, before: _Known | None) -> _Known:
+        standing = {one.digest: one for one in keys.standing(session)}
+        marks = {one.digest: mark for mark, one in before.by_mark.items()} if before else {}
+        return _Known(
+            read_at,
+            bool(standing) or keys.is_any(session),
+            standing,
+            {marks.get(digest) or self.mark(digest): one for digest, one in standing.items()},
+        )
+
+    def _is_new(self, digest: str) -> bool:
+        """True if a key was made since the keys were read: it opens the farm at once."""
+        return transact(self._sessions, partial(keys.opens, digest=digest))
+
+    def _used(self, found: Standing) -> Principal:
+        """Write down now and then that a key was used."""
+        key_id, now = found.who.key_id, self._clock()
+        if key_id is not None and not found.is_noted and self._noted.get(key_id, -_NOTE_SECONDS) <= now - _NOTE_SECONDS:
+            self._noted[key_id] = now
+            with suppress(Unavailable):
+                transact(self._sessions, partial(keys.note_use, key_id=key_id))
+        return found.who

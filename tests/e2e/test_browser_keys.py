@@ -1,0 +1,47 @@
+"""Keys in the browser: one is made and shown once, and its role says what its pages offer."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_key_is_made_used_and_revoked_and_its_role_says_what_is_offered(visit):
+    admin = visit("/keys")
+    shown = {role: _make(admin, f"the {role}", role) for role in ("user", "operator")}
+
+    worker = visit("/workers", cookies=None)  # whose key asks
+    expect(worker.get_by_role("button", name="Pause")).to_be_visible()
+    _sign_in_as(worker, shown["operator"])
+    worker.goto("/queue")
+    expect(worker.get_by_role("heading", name="The farm’s queue")).to_be_visible()
+    worker.goto("/workers")
+    expect(worker.get_by_role("button", name="Pause")).to_be_visible()
+    _sign_in_as(worker, shown["user"])
+    worker.goto("/workers")
+    expect(worker.get_by_role("heading", name="Workers", level=1)).to_be_visible()
+    expect(worker.get_by_role("button", name="Pause")).to_have_count(0)
+
+    admin.goto("/keys")
+    admin.get_by_role("button", name="Revoke the key the user").click()
+    expect(admin.get_by_text("opens nothing any more")).to_be_visible()
+    until(lambda: "/sign-in" in worker.goto("/workers").url, 10, "a browser that is signed out with its key")
+
+
+def _make(page: Page, name: str, role: str) -> str:
+    page.goto("/keys")
+    page.get_by_label("What it is for").fill(name)
+    page.get_by_label("What it may do").select_option(role)
+    page.get_by_role("button", name="Make the key").click()
+    return page.get_by_label("Copy it now").input_value()
+
+
+def _sign_in_as(page: Page, key: str) -> None:
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("Key").fill(key)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()

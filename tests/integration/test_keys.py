@@ -1,0 +1,225 @@
+"""Keys in SQL: made once, kept as digests, revoked everywhere within a second."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from flask import Flask
+from sqlalchemy import func, select, update
+
+from api.security import keyring
+from api.services import EXTENSION
+from shared.accounts import keys
+from shared.accounts.principal import LOCAL, Principal, Role
+from shared.accounts.scope import EVERYBODYS
+from shared.db.sessions import transact
+from shared.db.tables import ApiKey
+from shared.errors import Refused, Unavailable
+
+KEYS = "/api/v1/keys"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The time by which processes know keys; `clock.pass_second()` makes what they know too old."""
+
+    class Clock:
+        now = 100.0
+
+        def __call__(self) -> float:
+            return self.now
+
+        def pass_second(self) -> None:
+            self.now += 1.0
+
+    return Clock()
+
+
+@pytest.fixture
+def client(app: Flask, clock):
+    app.extensions[EXTENSION].keyring._clock = clock
+    return app.test_client()
+
+
+@pytest.fixture
+def make(sessions):
+    """Makes a key beside the database and returns its headers."""
+
+    def made(owner="ann", role=Role.USER, by=LOCAL, **options):
+        wanted = keys.NewKey(owner, role, "of a test", **options)
+        made = transact(sessions, lambda session: keys.create(session, wanted, by, others=True))
+        return {"Authorization": f"Bearer {made.key}"}, made.view.id
+
+    return made
+
+
+def test_the_first_key_is_an_admins_and_closes_the_farm(client, clock):
+    refused = client.post(KEYS, json={"name": "laptop"})
+    assert (refused.status_code, [one["field"] for one in refused.get_json()["errors"]]) == (422, ["role"])
+    assert client.get("/api/v1/jobs").status_code == 200
+
+    made = client.post(KEYS, json={"name": "laptop", "role": "admin", "owner": "ann"})
+    assert (made.status_code, made.headers["Cache-Control"]) == (201, "no-store")
+    clock.pass_second()
+    assert client.get("/api/v1/jobs").status_code == 401
+    mine = {"X-API-Key": made.get_json()["key"]}
+    [listed] = client.get(KEYS, headers=mine).get_json()["keys"]
+    assert (listed["owner"], listed["role"], listed["created_by"], listed["opens"]) == ("ann", "admin", "local", True)
+    assert client.delete(f"{KEYS}/{listed['id']}", headers=mine).get_json()["opens"] is False
+    clock.pass_second()
+    assert client.get("/api/v1/jobs").status_code == 401, "a farm that has asked for keys stays closed"
+
+
+def test_a_key_is_random_and_only_its_digest_is_kept(client, sessions):
+    made = [client.post(KEYS, json={"name": "n", "role": "admin"}, headers={}).get_json()["key"]]
+    made.append(client.post(KEYS, json={"name": "n"}, headers={"Authorization": f"Bearer {made[0]}"}).get_json()["key"])
+    with sessions() as session:
+        rows = session.scalars(select(ApiKey)).all()
+    assert len({*made}) == 2
+    assert all(key.startswith("sf_") and len(key) == 46 for key in made)
+    assert {row.digest for row in rows} == {keys.digest(key) for key in made}
+    assert not any(key in str(vars(row)) for row in rows for key in made)
+
+
+def test_a_new_key_opens_the_farm_at_once_and_a_revoked_one_no_second_longer(client, clock, make):
+    first, _ = make(role=Role.ADMIN)
+    assert client.get("/api/v1/jobs", headers=first).status_code == 200
+    second, number = make("bob")
+    assert client.get("/api/v1/jobs", headers=second).status_code == 200, "without waiting for what is known to be old"
+    assert client.delete(f"{KEYS}/{number}", headers=first).status_code == 200
+    clock.pass_second()
+    assert client.get("/api/v1/jobs", headers=second).status_code == 401
+    assert client.get("/api/v1/jobs", headers=first).status_code == 200
+
+
+def test_requests_ask_sql_for_keys_once_a_second(client, clock, make, monkeypatch):
+    headers, _ = make()
+    asked = []
+    standing = keys.standing
+    monkeypatch.setattr(keys, "standing", lambda session: asked.append(1) or standing(session))
+    for _ in range(5):
+        client.get("/api/v1/samplers", headers=headers)
+    assert len(asked) == 1
+    clock.pass_second()
+    client.get("/api/v1/samplers", headers=headers)
+    assert len(asked) == 2
+
+
+def test_an_expired_key_opens_nothing(client, clock, make, sessions):
+    headers, number = make(days=1)
+    assert client.get("/api/v1/jobs", headers=headers).status_code == 200
+    ended = update(ApiKey).where(ApiKey.id == number).values(expires_at=func.now() - timedelta(seconds=1))
+    transact(sessions, lambda session: session.execute(ended))
+    clock.pass_second()
+    assert client.get("/api/v1/jobs", headers=headers).status_code == 401
+
+
+def test_a_browser_is_signed_out_with_its_key(client, clock, make, sessions):
+    headers, number = make()
+    with client.session_transaction() as cookie:
+        cookie["csrf"] = "token"
+    signed = client.post("/sign-in", data={"key": headers["Authorization"][7:], "csrf_token": "token"})
+    assert signed.status_code == 303
+    assert client.get("/jobs").status_code == 200
+    transact(sessions, lambda session: keys.revoke(session, LOCAL, number))
+    clock.pass_second()
+    assert client.get("/jobs").headers["Location"].startswith("/sign-in")
+
+
+def test_a_use_is_written_down_now_and_then(client, clock, make, sessions, monkeypatch):
+    headers, number = make()
+    noted = []
+    note = keys.note_use
+    monkeypatch.setattr(keys, "note_use", lambda session, key_id: noted.append(key_id) or note(session, key_id))
+    for _ in range(5):
+        client.get("/api/v1/samplers", headers=headers)
+        clock.pass_second()
+    assert noted == [number]
+    [view] = transact(sessions, lambda session: keys.listed(session, EVERYBODYS))
+    assert datetime.now(UTC) - view.used_at < timedelta(minutes=1)
+
+
+def test_keys_stay_as_they_were_while_the_database_is_away(client, clock, make, monkeypatch):
+    headers, _ = make()
+    assert client.get("/api/v1/samplers", headers=headers).status_code == 200
+
+    def away(*_):
+        raise Unavailable("away")
+
+    monkeypatch.setattr(keyring, "transact", away)
+    clock.pass_second()
+    assert client.get("/api/v1/samplers", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({}, "name"),
+        ({"name": "x" * 61}, "name"),
+        ({"name": "two\nlines"}, "name"),
+        ({"name": "n", "owner": "ann,bob"}, "owner"),
+        ({"name": "n", "owner": 7}, "owner"),
+        ({"name": "n", "role": "root"}, "role"),
+        ({"name": "n", "role": ["admin"]}, "role"),
+        ({"name": "n", "days": 0}, "days"),
+        ({"name": "n", "days": True}, "days"),
+        ({"name": "n", "hidden": 1}, "hidden"),
+        ([], "body"),
+    ],
+)
+def test_a_field_that_cannot_be_is_named(given, field):
+    with pytest.raises(Refused) as refused:
+        keys.parse(given, "ann")
+    assert field in {one.field for one in refused.value.fields}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        (keys.NewKey("ann", Role.OPERATOR, "n", days=1), "role"),
+        (keys.NewKey("bob", Role.USER, "n", days=1), "owner"),
+        (keys.NewKey("ann", Role.USER, "n"), "days"),
+        (keys.NewKey("ann", Role.VIEWER, "n", days=3), "days"),
+    ],
+)
+def test_a_key_gives_no_more_than_it_is(make, sessions, wanted, field):
+    _, number = make(days=2)
+    by = Principal("ann", Role.USER, number)
+    with pytest.raises(Refused) as refused:
+        transact(sessions, lambda session: keys.create(session, wanted, by, others=True))
+    assert [one.field for one in refused.value.fields] == [field]
+    less = keys.NewKey("ann", Role.VIEWER, "n", days=1)
+    assert transact(sessions, lambda session: keys.create(session, less, by, others=True)).view.role == "viewer"
+
+
+def test_people_see_and_revoke_their_own_keys_and_an_admin_all(client, make):
+    ann, of_ann = make("ann")
+    _, of_bob = make("bob")
+    admin, of_admin = make("cleo", Role.ADMIN)
+    assert [one["id"] for one in client.get(KEYS, headers=ann).get_json()["keys"]] == [of_ann]
+    assert client.get(f"{KEYS}?all=true", headers=ann).status_code == 403
+    assert client.delete(f"{KEYS}/{of_bob}", headers=ann).status_code == 404
+    everybodys = client.get(f"{KEYS}?all=true", headers=admin).get_json()["keys"]
+    assert {one["id"] for one in everybodys} == {of_ann, of_bob, of_admin}
+    assert client.delete(f"{KEYS}/{of_bob}", headers=admin).status_code == 200
+
+
+def test_a_user_revokes_no_key_that_may_do_more(client, make):
+    ann, _ = make("ann")
+    _, admins = make("ann", Role.ADMIN)
+    assert client.delete(f"{KEYS}/{admins}", headers=ann).status_code == 403
+
+
+def test_the_page_shows_a_new_key_once(client, clock):
+    with client.session_transaction() as cookie:
+        cookie["csrf"] = "token"
+    made = client.post("/keys", data={"csrf_token": "token", "name": "laptop", "role": "admin", "days": ""})
+    assert made.status_code == 201
+    key = made.text.partition('value="sf_')[2].partition('"')[0]
+    assert len(key) == 43
+    clock.pass_second()
+    again = client.get("/keys", headers={"X-API-Key": f"sf_{key}", "Accept": "text/html"})
+    assert again.status_code == 200
+    assert "laptop" in again.text
+    assert key not in again.text
