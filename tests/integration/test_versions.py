@@ -71,6 +71,9 @@ OTHERWISE = {
     "/api/v1/webhooks/<id:webhook_id>/deliveries": 404,
     "/api/v1/webhooks/deliveries/<id:delivery_id>": 404,
     "/webhooks/<id:webhook_id>": 404,
+    "/replicate/v1/models/<owner>/<name>": 404,
+    "/replicate/v1/models/<owner>/<name>/versions": 404,
+    "/replicate/v1/models/<owner>/<name>/versions/<version>": 404,
     "/s/<token>": 404,
     "/s/<token>/<id:index>.<any(png,jpg,webp):extension>": 404,
     "/s/<token>/<id:index>/thumbnail.webp": 404,
@@ -192,7 +195,15 @@ def address(rule: str, job_id: int, app: Flask) -> str:
         "upload_id": SHA256,
         "sha256": SHA256,
     }
-    arguments |= {"version": "0", "name": "live.js", "filename": "live.js", "part": "noise", "way": "fill"}
+    arguments |= {
+        "owner": "anyone",
+        "model": "demo",
+        "version": "0",
+        "name": "live.js",
+        "filename": "live.js",
+        "part": "noise",
+        "way": "fill",
+    }
     [known, *_] = [one for one in app.url_map.iter_rules() if one.rule == rule and "GET" in (one.methods or ())]
     adapter = app.url_map.bind("localhost")
     return adapter.build(known.endpoint, {name: arguments[name] for name in known.arguments})
