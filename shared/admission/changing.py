@@ -44,7 +44,7 @@ def check(session: Session, owner: str, job_id: int, wanted: Change, limits: Lim
     """
     given = {name: value for name in _CHECKED if (value := getattr(wanted, name)) is not None}
     problems = scheduling.impossible(session, owner, Scheduling(**given), limits)
-    if wanted.expires_at and wanted.hold is not False:
+    if wanted.expires_at and wanted.hold is not False and wanted.after is None:  # which ends a hold
         held = select(Image.id).where(Image.job_id == job_id, Image.state == ImageState.HELD)
         if session.scalar(select(held.where(Image.held_until >= wanted.expires_at).exists())):
             problems.append(scheduling.TOO_EARLY)

@@ -11,6 +11,7 @@ outage of the storage or the database does that, however long it takes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -146,8 +147,14 @@ def deliver(sessions: Sessions, consumers: Sequence[Consumer], again_seconds: fl
     take = partial(_take, seconds=again_seconds)
     while done + failed + dead < _MOST_IN_A_ROW and (taken := transact(sessions, take)):
         event, tries = taken
-        # One that was taken so often and never failed has ended its deliverers.
-        failure = hand_out(event, consumers) if tries <= _MOST_TRIES else Failure(_ENDS_PROCESSES)
+        try:
+            # One that was taken so often and never failed has ended its deliverers.
+            failure = hand_out(event, consumers) if tries <= _MOST_TRIES else Failure(_ENDS_PROCESSES)
+        except Unavailable as away:
+            with suppress(Unavailable):  # so that no outage is taken for an event that ends its deliverers
+                outage = Failure(explain(away), is_outage=True)
+                transact(sessions, partial(_fail, event_id=event.id, failure=outage))
+            raise
         if failure is None:
             transact(sessions, partial(_mark, event_id=event.id))
             done += 1

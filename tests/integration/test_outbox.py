@@ -186,6 +186,17 @@ def test_an_outage_sets_nothing_aside_however_long_it_takes(sessions, farm, ende
         assert deliver(sessions, [away], 20) == Delivered(0, 1)
 
 
+def test_a_database_that_answers_too_late_sets_nothing_aside_either(sessions, farm, ended):
+    slow = Consumer(Unavailable("the database does not answer"), fails=[ended(owner="ann")])
+    tried(farm, 29)
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            deliver(sessions, [slow], 20)
+        hours_pass(farm)
+    slow.fails = ()
+    assert deliver(sessions, [slow], 20) == Delivered(1)
+
+
 def test_an_event_that_ends_its_deliverers_is_set_aside_too(sessions, farm, ended):
     ended()
     tried(farm, 30)

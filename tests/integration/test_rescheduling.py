@@ -121,6 +121,15 @@ def test_a_deadline_before_the_end_of_its_hold_is_refused(client, hand):
     hand.run(transitions.cancel, EVERYBODYS, job_id)
 
 
+def test_a_deadline_beside_a_dependency_that_takes_the_place_of_a_hold_is_not_refused(client, hand):
+    first = hand.run(submit, admission("local", PARAMS)).job.id
+    job_id = hand.run(submit, admission("local", PARAMS, hold_until="2998-01-01T00:00:00Z")).job.id
+    behind = client.patch(f"/api/v1/jobs/{job_id}", json={"expires_at": "2997-01-01T00:00:00Z", "after": [first]})
+    assert behind.status_code == 200
+    hand.run(transitions.cancel, EVERYBODYS, first)
+    hand.run(transitions.cancel, EVERYBODYS, job_id)
+
+
 def test_a_job_of_which_nothing_waits_cannot_be_changed(client, hand):
     job_id = hand.run(submit, admission("local", PARAMS)).job.id
     hand.run(transitions.cancel, EVERYBODYS, job_id)
