@@ -96,6 +96,9 @@ class Reader:
         if not isinstance(one, Item | str):
             return [one]
         text, schema = text_of(one).strip(), self.parameter.schema
+        labelled = {label.casefold(): value for value, label in self.parameter.fact.labels.items()}
+        if text.casefold() in labelled:
+            return [labelled[text.casefold()]]
         if self.parameter.is_optional and text.casefold() in _NOTHING:
             return [None]
         if self.parameter.kind in {"integer", "number"}:
