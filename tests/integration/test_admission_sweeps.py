@@ -16,7 +16,7 @@ from shared.params.job_spec import JobSpec
 from shared.prompts.styles import Style
 from shared.settings import Limits
 
-STYLES = {"Ink": Style("Ink", "ink drawing of {prompt}")}
+STYLES = {"Ink": Style("Ink", "ink drawing of {prompt}", "photo")}
 
 
 @pytest.fixture
@@ -86,6 +86,17 @@ def test_prompts_styles_and_adapters_of_each_image_are_resolved(admit):
         ("ink drawing of lake <lora:ink:1>", 1),
     ]
     assert [spec(found).image(index).prompt for index in range(4)] == [cell.params.prompt for cell in found.cells]
+
+
+def test_the_job_keeps_all_prompts_as_they_were_asked_for_beside_the_styles_of_its_images(admit):
+    given = {"prompt": "lake", "negative_prompt": "fog", "hires": {"prompt": "a lake"}}
+    found = admit(given | {"sweep": sweep(("styles", "Ink, none"))})
+    texts = {"prompt": "lake", "negative_prompt": "fog", "hires.prompt": "a lake", "hires.negative_prompt": ""}
+    assert found.params.of_kind("prompt") == texts
+    assert [(one.prompt, one.negative_prompt, one.hires.prompt) for one in map(spec(found).image, (0, 1))] == [
+        ("ink drawing of lake", "fog, photo", "ink drawing of a lake"),
+        ("lake", "fog", "a lake"),
+    ]
 
 
 def test_the_job_keeps_the_prompt_as_it_was_asked_for_unless_that_means_nothing(admit):

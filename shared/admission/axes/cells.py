@@ -141,11 +141,11 @@ def _last_seed(plan: SweepPlan, base: RenderParams, seeds: dict[str, int]) -> It
 
 
 def _job(first: RenderParams, base: RenderParams, count: int) -> RenderParams:
-    """Return the parameters of the whole job: those of its first image, with the prompt as it was asked for.
+    """Return the parameters of the whole job: those of its first image, with the prompts as they were asked for.
 
-    A prompt that means nothing before its choices are made gives way to the first image's.
+    Prompts of which one means nothing before its choices are made give way to the first image's.
     """
-    asked = first.model_copy(update={"prompt": base.prompt, "count": count})
+    asked = paths.replaced(first, {**base.of_kind("prompt"), "count": count})
     if stored.understood(stored.written(asked)).unknown:
         return first.model_copy(update={"count": count})
     return asked
