@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy.orm import Session
@@ -51,6 +52,11 @@ def page(services: Services, who: Principal, asked: PicturesQuery) -> PicturePag
         return queries.page(session, who.own, wanted, order=asked.order, cursor=asked.place, limit=asked.limit)
 
     return PicturePageBody.from_page(transact(services.sessions, found))
+
+
+def moment(services: Services) -> datetime:
+    """Return the time by the clock that says when pictures are finished."""
+    return transact(services.sessions, queries.moment)
 
 
 def facets(services: Services, who: Principal) -> FacetsBody:

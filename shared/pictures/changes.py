@@ -22,7 +22,7 @@ from shared.db.sessions import Sessions, transact
 from shared.db.tables import Picture
 from shared.errors import FieldError, NotFound, Refused
 from shared.pictures.filters import Filter, PictureId
-from shared.pictures.queries import KEPT, is_named
+from shared.pictures.queries import KEPT, is_named, moment
 
 Action = Literal["delete", "restore", "favourite", "unfavourite", "tag", "untag"]
 
@@ -81,7 +81,7 @@ def change(sessions: Sessions, whose: Scope, action: Action, wanted: Filter, tag
 
     `restore` takes what was deleted and is named by its ids; for a whole deletion see `restore`. Raises Unavailable.
     """
-    now = transact(sessions, lambda session: session.execute(select(func.clock_timestamp())).scalar_one())
+    now = transact(sessions, moment)
     if wanted.ids is None and (wanted.until is None or wanted.until > now):
         wanted = replace(wanted, until=now)
     left, values = _change(whose, action, wanted, tag, now)

@@ -150,6 +150,12 @@ def several(session: Session, whose: Scope, ids: Collection[PictureId]) -> list[
     return [views[one] for one in ids if one in views]
 
 
+def moment(session: Session) -> datetime:
+    """Return the time by the database's clock, which says when pictures are finished."""
+    now: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return now
+
+
 def count(session: Session, whose: Scope, wanted: Filter) -> int:
     """Return how many pictures of a scope are as wanted, counted up to `MOST_COUNTED`."""
     some = select(Picture.image_id).where(wanted.condition(whose)).limit(MOST_COUNTED).subquery()

@@ -152,6 +152,15 @@ def test_an_action_on_all_of_a_filter_that_cannot_be_read_deletes_nothing(client
     assert len(tiles(look(client, "/pictures?words=unharmed"))) == 1
 
 
+def test_all_of_a_filter_are_those_that_the_page_has_counted(client, make):
+    make(prompt="a ferry")
+    [chosen] = [one for one in [look(client, "/pictures?words=ferry")] if "All 1 of this filter" in one.text]
+    later = make(prompt="a ferry")
+    [until] = [one.attributes["value"] for one in chosen.all("input", type="hidden", name="until")]
+    press(client, "delete", all="1", words="ferry", until=until)
+    assert tiles(look(client, "/pictures?words=ferry")) == [f"{later.id}.0"]
+
+
 def test_compared_pictures_tell_only_what_differs(client, make):
     job, other = make(prompt="a lake", steps=10), make(prompt="a lake", steps=20, cfg_scale=9.0)
     shown = look(client, f"/compare?of={job.id}.0,{other.id}.0")
