@@ -17,7 +17,7 @@ from api.pages.form_data import read
 from api.pages.login import inside
 from api.pages.parameter_table import followed, parameter_table
 from api.pages.query_args import number
-from api.schemas.jobs import ChangeBody, DisplayState, ImageBody
+from api.schemas.jobs import ChangeBody, DisplayState, ImageBody, image_page
 from api.security import auth
 from api.sentences import refusal, said
 from api.services import services
@@ -72,7 +72,8 @@ def jobs() -> str:
 @blueprint.get("/<id:job_id>")
 def job(job_id: int) -> str:
     """Show a job: how far it is, its pictures, its parameters."""
-    page = number("page") or 1
+    wanted = number("image", least=0)
+    page = number("page") or (wanted or 0) // IMAGES_OF_A_PAGE + 1
     body = use_cases.job(services(), auth.principal(), job_id, _of_page(page))
     pages = Pages(min(page, total := max(1, -(-body.count // IMAGES_OF_A_PAGE))), total)
     if page > total:
@@ -81,7 +82,7 @@ def job(job_id: int) -> str:
     if body.axes and MOST_IMAGES >= body.count == prod(len(axis.values) for axis in body.axes):
         sheet = arranged(body.spec.axes)
         body = use_cases.job(services(), auth.principal(), job_id, Span(limit=MOST_IMAGES))
-    opened = next((image for image in body.images if image.index == number("image", least=0)), None) if sheet else None
+    opened = next((image for image in body.images if image.index == wanted), None) if sheet else None
     images = [opened] if opened else body.images
     first_image = body.spec.image(images[0].index)
     if first_image.upscale:
@@ -238,5 +239,4 @@ def _back(job_id: int, index: int | None) -> str:
         return inside(back)
     if index is None:
         return f"/jobs/{job_id}"
-    page = index // IMAGES_OF_A_PAGE + 1
-    return f"/jobs/{job_id}{f'?page={page}' if page > 1 else ''}#image-{index}"
+    return image_page(job_id, index)

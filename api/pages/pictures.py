@@ -15,10 +15,10 @@ from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
 from api.languages import _, language, ngettext
-from api.pages.jobs import IMAGES_OF_A_PAGE
 from api.pages.login import inside
 from api.pages.parameter_table import parameter_table
 from api.routes.pictures import zip_file
+from api.schemas.jobs import image_page
 from api.schemas.pictures import PictureAction, PictureBody, PictureChoice, PictureFilter, PicturesQuery, picture_id
 from api.security import auth
 from api.sentences import refusal
@@ -61,6 +61,8 @@ class Day:
 def gallery() -> str:
     """Show the owner's pictures, the latest first, or those that filters find."""
     asked, misread = _asked(request.args.to_dict(flat=False))
+    now = pictures.moment(services())  # what is finished later is not among those that the page counts
+    counted = asked.model_copy(update={"until": min(asked.until or now, now)})
     page = pictures.page(services(), auth.principal(), asked)
     wanted = asked_for(asked)
     is_first = asked.cursor is None
@@ -70,10 +72,11 @@ def gallery() -> str:
         next=page.next,
         asked=asked,
         wanted=wanted,
+        counted=asked_for(counted),
         has_more_filters=bool(wanted.keys() - _IN_SIGHT),
         misread=misread,
         facets=pictures.facets(services(), auth.principal()) if is_first else None,
-        count=pictures.count(services(), auth.principal(), asked) if is_first else None,
+        count=pictures.count(services(), auth.principal(), counted) if is_first else None,
         most_counted=MOST_COUNTED,
         undo=_undo(request.args.get("undo", "")),
         address=lambda **changes: address(wanted | changes),
@@ -82,7 +85,7 @@ def gallery() -> str:
 
 @blueprint.get("/<id:job_id>/<id:index>")
 def picture(job_id: int, index: int) -> str:
-    """Show one picture in full, its parameters, and the pictures before and after it."""
+    """Show one picture in full and its parameters."""
     found = pictures.picture(services(), auth.principal(), PictureId(job_id, index))
     if not found.links.picture and not found.is_restorable:
         raise NotFound(_("This picture was deleted."))
@@ -130,8 +133,7 @@ def restore_one(job_id: int, index: int) -> AnyResponse:
     """Bring back one picture, and show the page of its job."""
     done = pictures.act(services(), auth.principal(), PictureAction(action="restore", ids=[f"{job_id}.{index}"]))
     flash(ngettext("%(num)s picture is back.", "%(num)s pictures are back.", done.pictures))
-    page = index // IMAGES_OF_A_PAGE + 1
-    return redirect(f"/jobs/{job_id}{f'?page={page}' if page > 1 else ''}#image-{index}", 303)
+    return redirect(image_page(job_id, index), 303)
 
 
 @blueprint.post("/zip")

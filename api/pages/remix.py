@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from api.languages import _, ngettext
 from api.pages.form_data import read, typed
-from api.schemas.jobs import JobBody
+from api.schemas.jobs import JobBody, image_page
 from api.security import auth
 from api.sentences import refusal
 from api.services import services
@@ -43,7 +43,7 @@ def remix(job_id: int, index: int) -> AnyResponse:
         made = jobs.submit(services(), auth.principal(), read(given)).job
     except (Refused, NotLooked) as refused:
         flash(refusal(refused))
-        return redirect("/" if is_in_place else f"/jobs/{job_id}#image-{index}", 303)
+        return redirect("/" if is_in_place else image_page(job_id, index), 303)
     flash(queued(made))
     return redirect(f"/#job-{made.id}" if is_in_place else made.links.page, 303)
 

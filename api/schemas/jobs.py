@@ -42,6 +42,11 @@ def upload_link(sha256: str) -> str:
     return f"{API}/uploads/{sha256}"
 
 
+def image_page(job_id: int, index: int) -> str:
+    """Return the address of an image on the page of its job, be it on a later one or in a cell of a sweep."""
+    return f"/jobs/{job_id}?image={index}#image-{index}"
+
+
 class UploadBody(BaseModel):
     """A source picture as the farm stores it."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from api.schemas.jobs import API, EXTENSIONS
+from api.schemas.jobs import API, EXTENSIONS, image_page
 from shared.params.fields import MAX_ID, MAX_SEED, Text
 from shared.params.render import RenderParams
 from shared.pictures.changes import LONGEST_TAG, MOST_TAGS, Action, Changed
@@ -159,7 +159,7 @@ class PictureBody(BaseModel):
             is_restorable=view.is_restorable,
             links=PictureLinks(
                 self=f"{API}/pictures/{job}/{index}",
-                page=f"/jobs/{job}#image-{index}",
+                page=image_page(job, index),
                 job=f"{API}/jobs/{job}",
                 picture=f"{here}/picture.{extension}" if is_there and "format" not in view.unknown else None,
                 thumbnail=f"{here}/thumbnail.webp" if is_there else None,

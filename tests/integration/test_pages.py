@@ -111,7 +111,7 @@ def test_no_page_lets_a_prompt_become_markup(client, path):
 
 def test_cancel_retry_and_delete_without_scripts(client):
     job = submitted(client)
-    assert send(client, f"{job}/images/1/cancel").location == f"{job}#image-1"
+    assert send(client, f"{job}/images/1/cancel").location == f"{job}?image=1#image-1"
     shown = look(client, job)
     assert "1 image cancelled" in shown.text
     assert shown.all("article", id="image-1")

@@ -92,6 +92,7 @@ def test_the_page_links_to_the_next_images(client, job):
     assert ("Previous 60" in last.text, "Next" in last.text) == (True, False)
     assert "Next 10" in look(client, f"/jobs/{job}?page=4").text
     assert "of picture 241" in last.text
+    assert look(client, f"/jobs/{job}?image=245").all("article", id="image-245")
     for beyond in (99, 2**63 - 1):
         assert look(client, f"/jobs/{job}?page={beyond}").all("article", id="image-249")
 
