@@ -9,8 +9,12 @@ let undo = null;
 // An open viewer lies over everything, so that it has a place of its own for this.
 const place = () => document.querySelector(".viewer[open] .toast") ?? document.querySelector(".toast");
 
-export function say(words, undoing = null) {
+function hide() {
   for (const old of document.querySelectorAll(".toast")) old.hidden = true;
+}
+
+export function say(words, undoing = null) {
+  hide();
   undo = undoing;
   const toast = place();
   toast.replaceChildren(words);
@@ -21,7 +25,16 @@ export function say(words, undoing = null) {
   }
   toast.hidden = false;
   clearTimeout(fading);
-  fading = setTimeout(() => { toast.hidden = true; undo = null; }, SHOWN);
+  fading = setTimeout(() => { hide(); undo = null; }, SHOWN);
+}
+
+// What a viewer says that has closed, the page goes on to say.
+export function sayOnPage() {
+  const said = document.querySelector(".viewer:not([open]) .toast:not([hidden])");
+  if (!said) return;
+  const toast = place();
+  toast.replaceChildren(...said.childNodes);
+  [said.hidden, toast.hidden] = [true, false];
 }
 
 export function undoLast() {

@@ -2,7 +2,7 @@
 
 import { act } from "./act.js";
 import { _ } from "./texts.js";
-import { say, undoLast } from "./toast.js";
+import { say, sayOnPage, undoLast } from "./toast.js";
 import { zooming } from "./zoom.js";
 
 const viewer = document.querySelector(".viewer");
@@ -54,7 +54,9 @@ function show(link) {
 
 async function ask(id) {
   const answer = await fetch(`/pictures/${id.replace(".", "/")}`, { headers: { Accept: "text/html" } }).catch(() => null);
-  return answer?.ok ? new DOMParser().parseFromString(await answer.text(), "text/html") : null;
+  const text = answer?.ok ? await answer.text().catch(() => "") : "";
+  if (!text) abouts.delete(id); // to be asked for again
+  return text ? new DOMParser().parseFromString(text, "text/html") : null;
 }
 
 function about(id) {
@@ -73,8 +75,9 @@ async function tellFavourite() {
 
 async function tellParameters() {
   const id = shown;
-  const page = await about(id);
-  if (page && shown === id) side.replaceChildren(document.importNode(page.querySelector('[data-part="about"]'), true));
+  side.replaceChildren(); // those of the picture before
+  const words = (await about(id))?.querySelector('[data-part="about"]');
+  if (words && shown === id) side.replaceChildren(document.importNode(words, true));
 }
 
 async function step(by) {
@@ -93,9 +96,8 @@ function toggle(panel, name) {
 async function remove() {
   const all = links();
   const next = all[at(all) + 1] ?? all[at(all) - 1];
-  if (!await act("delete", { ids: [shown] })) return;
-  if (next) show(next);
-  else viewer.close();
+  if (!next) viewer.close(); // so that the page says how to undo it
+  if (await act("delete", { ids: [shown] }) && next) show(next);
 }
 
 function compare() {
@@ -172,6 +174,7 @@ stage.addEventListener("dblclick", does.size);
 whole.addEventListener("load", draw);
 addEventListener("resize", () => { if (viewer.open) draw(); });
 viewer.addEventListener("close", () => {
+  sayOnPage();
   whole.removeAttribute("src");
   const all = links();
   (all[at(all)] ?? all[0])?.focus();
