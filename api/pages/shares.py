@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, flash, redirect, render_template, request
+from typing import Final
+
+from flask import Blueprint, Response, flash, redirect, render_template, request, session
 from werkzeug.wrappers import Response as AnyResponse
 
 from api.http.responses import unchanging
@@ -15,6 +17,8 @@ from api.services import services
 from api.use_cases import shares as use_cases
 from shared.errors import NotFound, Refused
 from shared.params.fields import MAX_ID
+
+_MADE: Final = "made-link"  # in the session: a link that was not shown yet
 
 blueprint = Blueprint("shares_pages", __name__)
 
@@ -45,14 +49,19 @@ def thumbnail(token: str, index: int) -> Response:
 
 
 @blueprint.get("/shares")
-def shares() -> str:
-    """List the owner's links."""
-    return _list()
+def shares() -> Response:
+    """List the owner's links, and show this once the one that was just made."""
+    link = session.pop(_MADE, "")
+    found = use_cases.every(services(), auth.principal()).shares
+    answer = Response(render_template("shares.html", shares=found, link=link))
+    if link:
+        answer.headers["Cache-Control"] = "no-store"
+    return answer
 
 
 @blueprint.post("/shares")
 def make() -> AnyResponse:
-    """Make a link, and show it this once."""
+    """Make a link, which the list shows this once."""
     numbers = {name: request.form.get(name, "") for name in ("job", "index")}
     given = {name: min(int(typed[:19]), MAX_ID) for name, typed in numbers.items() if typed.isdecimal()}
     try:
@@ -60,10 +69,9 @@ def make() -> AnyResponse:
         made = use_cases.make(services(), auth.principal(), ShareRequest.model_validate({"job": MAX_ID} | given), base)
     except (Refused, NotFound) as error:
         flash(said(error))
-        return redirect("/shares", 303)
-    answer = Response(_list(made.link or ""))
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+    else:
+        session[_MADE] = made.link
+    return redirect("/shares", 303)
 
 
 @blueprint.post("/shares/<id:share_id>/revoke")
@@ -72,10 +80,6 @@ def revoke(share_id: int) -> AnyResponse:
     use_cases.revoke(services(), auth.principal(), share_id)
     flash(_("The link leads nowhere from now on."))
     return redirect("/shares", 303)
-
-
-def _list(link: str = "") -> str:
-    return render_template("shares.html", shares=use_cases.every(services(), auth.principal()).shares, link=link)
 
 
 def _public(answer: Response) -> Response:

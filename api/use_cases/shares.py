@@ -17,9 +17,7 @@ from shared.errors import NotFound
 from shared.jobs import shares
 from shared.media.storage import Kind
 from shared.queue import queries
-from shared.queue.queries import Span
-
-MOST_SHOWN = 200  # pictures of a job on one shared page
+from shared.queue.queries import MOST_IMAGES, Span
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def revoke(services: Services, who: Principal, share_id: int) -> None:
 def shown(services: Services, token: str) -> Shared:
     """Return what a link shows. Raises NotFound."""
     share = transact(services.sessions, lambda session: shares.find(session, token))
-    first = Span(-1, MOST_SHOWN, (ImageState.SUCCEEDED,))
+    first = Span(limit=MOST_IMAGES, states=(ImageState.SUCCEEDED,))
     span = first if share.index is None else Span(share.index - 1, 1, (ImageState.SUCCEEDED,))
     view = transact(services.sessions, lambda session: queries.job(session, Scope(share.owner), share.job_id, span))
     body = JobBody.from_view(view)

@@ -8,11 +8,11 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, func, select, text
+from sqlalchemy import ColumnElement, delete, exists, func, not_, select, text
 from sqlalchemy.orm import Session
 
 from shared.db.states import ImageState
-from shared.db.tables import Image, Job
+from shared.db.tables import Image, Job, Picture
 from shared.db.tables import Share as Row
 from shared.errors import FieldError, NotFound, Refused
 
@@ -54,8 +54,10 @@ def make(session: Session, owner: str, job_id: int, index: int | None, days: int
     """
     if session.scalar(select(Job.id).where(Job.id == job_id, Job.owner == owner)) is None:
         raise NotFound(f"There is no job {job_id}.")
-    picture = select(Image.id).where(Image.job_id == job_id, Image.index == index, Image.state == ImageState.SUCCEEDED)
-    if index is not None and session.scalar(picture) is None:
+    deleted = exists().where(Picture.image_id == Image.id, Picture.deleted_at.is_not(None))
+    picture = select(Image.id).where(Image.job_id == job_id, Image.index == index)
+    shown = picture.where(Image.state == ImageState.SUCCEEDED, not_(deleted))
+    if index is not None and session.scalar(shown) is None:
         raise NotFound(f"Image {index} of job {job_id} has no picture yet, or it does not exist.")
     session.execute(delete(Row).where(Row.owner == owner, ~_lasts()))
     if (session.scalar(select(func.count()).where(Row.owner == owner)) or 0) >= MOST:

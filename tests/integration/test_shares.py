@@ -15,7 +15,8 @@ from shared.db.tables import Share
 from shared.jobs import shares
 from shared.media.storage import key
 from shared.queue import transitions
-from tests.support.browsing import look, page
+from tests.support.browsing import look
+from tests.support.galleries import fill
 from tests.support.queueing import Farmhand
 
 ANN, BOB = {"Authorization": "Bearer anns-key-1"}, {"Authorization": "Bearer bobs-key-1"}
@@ -52,6 +53,11 @@ def share(client, job):
     return make
 
 
+def links(client, path):
+    """Return the links that a page shows."""
+    return [one.attributes["href"] for one in look(client, path).all("a") if "/s/" in one.attributes["href"]]
+
+
 def run(sessions, statement):
     transact(sessions, lambda session: session.execute(text(statement)))
 
@@ -75,6 +81,17 @@ def test_link_to_a_picture_shows_no_other(client, share, job):
     assert client.get(f"{here}/0.png").status_code == 404
     assert client.get(f"{here}/0/thumbnail.webp").status_code == 404
     assert client.get(f"/api/v1/jobs/{job.id}").status_code == 401
+
+
+def test_all_pictures_of_a_job_are_shown_however_many_were_deleted(client, sessions):
+    [job_id] = fill(sessions, 203, owners=("ann",))
+    run(sessions, f"UPDATE pictures SET deleted_at = now() WHERE job_id = {job_id} AND index < 2")
+    link = client.post(URL, json={"job": job_id}, headers=ANN).get_json()["link"]
+    shown = {one.attributes["alt"] for one in look(client, link).all("img")}
+    assert shown == {f"Picture {number}" for number in range(3, 204)}
+    refused = client.post(URL, json={"job": job_id, "index": 1}, headers=ANN)
+    assert refused.status_code == 404
+    assert client.post(URL, json={"job": job_id, "index": 2}, headers=ANN).status_code == 201
 
 
 def test_link_ends_when_it_is_revoked_when_its_time_has_come_and_with_its_job(client, share, sessions, job):
@@ -128,8 +145,9 @@ def test_pages_make_list_and_revoke_a_link(client, job):
     with client.session_transaction() as session:
         session["csrf"] = "token"
     assert look(client, f"/jobs/{job.id}").all("form", action="/shares")
-    made = page(client.post("/shares", data={"job": str(job.id), "index": "1", "csrf_token": "token"}))
-    [link] = [one.attributes["href"] for one in made.all("a") if "/s/" in one.attributes["href"]]
+    made = client.post("/shares", data={"job": str(job.id), "index": "1", "csrf_token": "token"})
+    [link], again = links(client, made.location), links(client, made.location)
+    assert again == []  # it is shown once, and a reload makes no other
     assert client.get(link).status_code == 200
     actions = [one.attributes.get("action", "") for one in look(client, "/shares").all("form")]
     [revoke] = [action for action in actions if action.endswith("/revoke")]
