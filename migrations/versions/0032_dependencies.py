@@ -21,18 +21,9 @@ def upgrade() -> None:
     )
     op.add_column("jobs", sa.Column("after_on", sa.String(), server_default=sa.text("'success'"), nullable=False))
     op.add_column("jobs", sa.Column("waits", sa.Boolean(), server_default=sa.text("false"), nullable=False))
-    op.create_index(
-        "ix_jobs_after",
-        "jobs",
-        ["after"],
-        postgresql_using="gin",
-        postgresql_where=sa.text("waits"),
-        postgresql_with={"fastupdate": "off"},
-    )
 
 
 def downgrade() -> None:
-    op.drop_index("ix_jobs_after", table_name="jobs")
     op.drop_column("jobs", "waits")
     op.drop_column("jobs", "after_on")
     op.drop_column("jobs", "after")
