@@ -31,6 +31,12 @@ def parse(given: object) -> Change:
     others = [
         FieldError(str(name)[:LONGEST], "cannot be changed", choices(FIELDS)) for name in given if name not in FIELDS
     ]
+    if wanted.hold:
+        clash = [name for name in ("after", "on") if given.get(name)]
+        problems = (
+            *problems,
+            *(FieldError("hold", f"cannot be combined with {name}", "one of them") for name in clash),
+        )
     if problems or others:
         raise _refused([*problems, *others])
     asked: dict[str, Any] = {name: getattr(wanted, name) for name in FIELDS if name in given}

@@ -16,14 +16,17 @@ _HOLD = with_history(
         FROM images
         WHERE job_id = :job_id
           AND {OWNED}
-          AND state = 'queued'
+          -- What was held for other jobs is held by hand from now on.
+          AND (state = 'queued' OR state = 'held' AND (SELECT jobs.waits FROM jobs WHERE jobs.id = :job_id))
         ORDER BY id
         FOR UPDATE
     ),
     moved AS (
         UPDATE images
         SET state = 'held',
-            reason = :detail
+            reason = :detail,
+            held_until = NULL,
+            held_behind = NULL
         FROM taken
         WHERE images.id = taken.id
         RETURNING images.id, job_id, attempt, worker
@@ -32,16 +35,20 @@ _HOLD = with_history(
     "SELECT count(*) FROM moved",
 )
 
+_WAITS_NO_MORE = text("UPDATE jobs SET waits = false WHERE id = :job_id AND waits")
+
 
 def hold(session: Session, whose: Scope, job_id: int, *, by: str) -> int:
-    """Hold the queued images of a job until it is released; return how many.
+    """Hold the queued images of a job, and those that wait for other jobs, until it is released; return how many.
 
-    Running images go on, and held ones stay as they are. Raises NotFound, and Conflict if no image is queued.
+    It waits for no job any more. Running images go on, and those held otherwise stay as they are. Raises NotFound, and
+    Conflict if there are none.
     """
     given = {"whose": whose.owner, "job_id": job_id, "event": Event.HELD, "detail": held_by(by)}
     images: int = session.execute(_HOLD, given).scalar_one()
     if not images:
         raise refusal(session, whose, job_id, None, "held")
+    session.execute(_WAITS_NO_MORE, {"job_id": job_id})
     return images
 
 
@@ -79,9 +86,6 @@ _RELEASE = release_statement(
     """,  # noqa: S608 - a constant
     "SELECT count(*) FROM moved",
 )
-
-
-_WAITS_NO_MORE = text("UPDATE jobs SET waits = false WHERE id = :job_id AND waits")
 
 
 def release(session: Session, whose: Scope, job_id: int, *, by: str) -> int:

@@ -99,6 +99,7 @@ def test_it_is_held_and_released(client, hand, job):
         ({"hold_until": LATER, "priority": "high"}, ["priority", "hold_until"]),
         ({"expires_at": "2000-01-01T00:00:00Z"}, ["expires_at"]),
         ({"pool": None}, ["pool"]),
+        ({"hold": True, "after": [1]}, ["hold"]),
     ],
 )
 def test_what_cannot_be_is_refused_by_name_and_changes_nothing(client, hand, job, given, fields):
