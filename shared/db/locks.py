@@ -24,6 +24,7 @@ APPLICATION: Final = "farm chores"
 _HOUR: Final = 3600.0
 SECONDS: Final[Mapping[str, float]] = {
     "queues": 60.0,
+    "dependencies": 60.0,
     "pictures": 600.0,
     "jobs": _HOUR,
     "objects": _HOUR,

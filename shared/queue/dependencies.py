@@ -9,16 +9,17 @@ A job is submitted, and changed, with a lock on those that it waits for: none of
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import select, text
+from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
 from shared.accounts.scope import EVERYBODYS, OWNED, Scope
 from shared.db.states import ImageState, JobState
 from shared.db.tables import Job
-from shared.errors import FieldError, Refused
+from shared.errors import Conflict, FieldError, NotFound, Refused
 from shared.params.scheduling import DependsOn
 from shared.queue import queries, transitions
 from shared.queue.history import Event, with_history
@@ -91,10 +92,44 @@ def waiting_for(session: Session, whose: Scope, job_id: int) -> list[int]:
     return list(session.scalars(_WAITING, {"whose": whose.owner, "job_id": job_id}))
 
 
+# Index: ix_jobs_waits.
+_FREED = text("SELECT id FROM jobs WHERE waits AND state = 'open' AND after = '{}' ORDER BY id")
+
+
+def freed(session: Session) -> list[int]:
+    """Return the jobs that still wait although all that they waited for has succeeded and was deleted."""
+    return list(session.scalars(_FREED))
+
+
+# Whom nobody settled: an older process delivered the event, or deleted a job. Index: ix_jobs_waits.
+_OVERDUE = text("""
+    SELECT id
+    FROM jobs AS job
+    WHERE waits
+      AND state = 'open'
+      AND (
+          NOT EXISTS (SELECT FROM jobs AS before WHERE before.id = ANY(job.after) AND before.state = 'open')
+          OR after_on = 'success' AND EXISTS (
+              SELECT
+              FROM unnest(job.after) AS wanted (id)
+              LEFT JOIN jobs AS before ON before.id = wanted.id
+              WHERE before.state IS NULL OR before.state NOT IN ('open', 'succeeded')
+          )
+      )
+    ORDER BY id
+    LIMIT :most
+""")
+
+
+def overdue(session: Session, most: int) -> list[int]:
+    """Return up to so many jobs that wait although what they wait for has ended, or cannot succeed any more."""
+    return list(session.scalars(_OVERDUE, {"most": most}))
+
+
 _BEFORE = text("""
     SELECT wanted.id, before.state, job.after_on
     FROM jobs AS job
-    CROSS JOIN unnest(job.after) AS wanted (id)
+    LEFT JOIN LATERAL unnest(job.after) AS wanted (id) ON true
     LEFT JOIN jobs AS before ON before.id = wanted.id
     WHERE job.id = :job_id
       AND job.waits
@@ -102,7 +137,8 @@ _BEFORE = text("""
     ORDER BY wanted.id
 """)
 
-# The one that comes second finds them queued, or `waits` gone.
+# What holds, releases or changes the job locks these first: what is read after them stays so until the commit.
+_LOCK_HELD = text("SELECT id FROM images WHERE job_id = :job_id AND state = 'held' ORDER BY id FOR UPDATE")
 _RELEASE = release_statement(
     """
         SELECT images.id
@@ -124,20 +160,37 @@ def settle(session: Session, job_id: int) -> Settled:
 
     Safe to do again, and by several at once.
     """
-    before = session.execute(_BEFORE, {"job_id": job_id}).all()
-    if not before:
+    if _verdict(session, job_id) is None:
         return Settled(job_id)
-    on: DependsOn = before[0].after_on
-    hopeless = next((row for row in before if _is_hopeless(row.state, on)), None)
-    if hopeless is not None:
-        reason = f"{_fate(hopeless.id, hopeless.state)}, and it waited for that"
-        transitions.cancel(session, EVERYBODYS, job_id, only_waiting=True, reason=reason)
+    session.execute(_LOCK_HELD, {"job_id": job_id})
+    verdict = _verdict(session, job_id)
+    if verdict is None:
+        return Settled(job_id)
+    queued: dict[str, int] = {}
+    if verdict.hopeless is None:
+        queued = _release(session, job_id, "what it waited for has ended")
+    else:
+        with suppress(Conflict, NotFound):  # nothing of it waits any more
+            transitions.cancel(session, EVERYBODYS, job_id, only_waiting=True, reason=verdict.hopeless)
         session.execute(_WAITS_NO_MORE, {"job_id": job_id})
-        return Settled(job_id, queries.states(session, EVERYBODYS, [job_id]).get(job_id))
-    if any(row.state == JobState.OPEN for row in before):
-        return Settled(job_id)
-    queued = _release(session, job_id, "what it waited for has ended")
     return Settled(job_id, queries.states(session, EVERYBODYS, [job_id]).get(job_id), queued)
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    hopeless: str | None  # why it can never start; None: it can now
+
+
+def _verdict(session: Session, job_id: int) -> _Verdict | None:
+    """Return what is to become of a job that waits; None: it goes on waiting, or does not wait."""
+    rows = session.execute(_BEFORE, {"job_id": job_id}).all()
+    before: list[Row[Any]] = [row for row in rows if row.id is not None]
+    for row in before:
+        if _is_hopeless(row.state, row.after_on):
+            return _Verdict(f"{_fate(row.id, row.state)}, and it waited for that")
+    if not rows or any(row.state == JobState.OPEN for row in before):
+        return None
+    return _Verdict(None)
 
 
 def _release(session: Session, job_id: int, why: str) -> dict[str, int]:

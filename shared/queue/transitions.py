@@ -278,6 +278,15 @@ _ALL = text(f"SELECT state FROM images WHERE job_id = :job_id AND {OWNED} ORDER 
 _NOTE_DELETED = text(f"""
     INSERT INTO history (event, job_id, detail) SELECT :event, id, owner FROM jobs WHERE id = :job_id AND {OWNED}
 """)  # noqa: S608 - a constant
+# What waits for the job locks it, so the statements after this one see all that does. Index: ix_jobs_after.
+_LOCK_TO_DELETE = text(f"""
+    SELECT id
+    FROM jobs
+    WHERE (id = :job_id OR waits AND after @> ARRAY[CAST(:job_id AS bigint)])
+      AND {OWNED}
+    ORDER BY id
+    FOR UPDATE
+""")  # noqa: S608 - a constant
 # Nothing else tells those that wait for it. Index: ix_jobs_after.
 _TELL_DELETED = text(f"""
     INSERT INTO outbox (at, kind, job_id, owner)
@@ -286,6 +295,15 @@ _TELL_DELETED = text(f"""
     WHERE id = :job_id
       AND {OWNED}
       AND EXISTS (SELECT FROM jobs AS other WHERE other.waits AND other.after @> ARRAY[CAST(:job_id AS bigint)])
+""")  # noqa: S608 - a constant
+# A success counts, although it is deleted before all the others have come.
+_COUNT_SUCCESS = text(f"""
+    UPDATE jobs
+    SET after = array_remove(after, :job_id)
+    WHERE waits
+      AND after @> ARRAY[CAST(:job_id AS bigint)]
+      AND EXISTS (SELECT FROM jobs AS other WHERE other.id = :job_id AND other.state = 'succeeded')
+      AND {OWNED}
 """)  # noqa: S608 - a constant
 
 
@@ -296,8 +314,10 @@ def delete(session: Session, whose: Scope, job_id: int) -> None:
     if ImageState.RUNNING in states:
         running = counted(states.count(ImageState.RUNNING), "running image")
         raise Conflict(f"Job {job_id} has {running}: cancel it before you delete it.")
+    session.execute(_LOCK_TO_DELETE, named)
     session.execute(_NOTE_DELETED, named | {"event": Event.DELETED})
     session.execute(_TELL_DELETED, named)
+    session.execute(_COUNT_SUCCESS, named)
     deletes = delete_rows(Job).where(Job.id == job_id, whose.covers(Job.owner)).returning(Job.id)
     if not session.execute(deletes).scalars().all():
         raise no_job(job_id)

@@ -14,7 +14,7 @@ from shared.db.sessions import transact
 from shared.db.tables import History
 from shared.errors import Refused
 from shared.maintenance import outbox
-from shared.maintenance.dependencies import settle
+from shared.maintenance.dependencies import settle, settle_overdue
 from shared.params.scheduling import Scheduling
 from shared.queue import dependencies, holds, rescheduling, transitions
 from shared.queue.rescheduling import Change
@@ -176,6 +176,73 @@ def test_job_that_is_submitted_while_another_ends_does_not_wait_for_ever(farm, j
     assert transact(sessions, submit_and_look) == [first.id]
     ending.join()
     assert dependencies_of(farm, first) == []
+
+
+def test_delete_that_meets_a_change_tells_the_job_that_waits_from_then_on(farm, job, sessions):
+    first, second = job(), job()
+    deleting = Thread(target=partial(farm.run, transitions.delete, EVERYBODYS, first.id))
+
+    def change_and_look(session):
+        dependencies.change(session, second.id, (first.id,), "success")
+        deleting.start()
+        deleting.join(0.2)
+        assert deleting.is_alive()
+
+    transact(sessions, change_and_look)
+    deleting.join()
+    hand_out(farm)
+    assert reasons(farm, second) == {f"job {first.id} was deleted, and it waited for that"}
+
+
+def test_success_counts_although_its_job_is_deleted_before_the_others_have_ended(farm, job, told):
+    first, second = job(), job()
+    last, alone = job(first, second), job(first)
+    farm.finish(farm.worker().claim())
+    farm.run(transitions.delete, EVERYBODYS, first.id)
+    hand_out(farm, told)
+    assert (states(farm, last), states(farm, alone)) == (["held"], ["queued"])
+    finish(farm, second)
+    hand_out(farm, told)
+    assert states(farm, last) == ["queued"]
+    assert told.tickets == {"default": 2}
+
+
+def test_hopeless_job_of_which_nothing_waits_goes_on_and_keeps_no_other_from_its_end(farm, job):
+    first = job()
+    waiter, behind = job(first, count=2), job(first)
+    farm.run(transitions.cancel, EVERYBODYS, waiter.id, 0)
+    farm.run(transitions.retry, EVERYBODYS, waiter.id, 0)
+    worker = farm.worker()
+    assert [worker.claim().job_id, worker.claim().job_id] == [first.id, waiter.id]
+    farm.run(transitions.cancel, EVERYBODYS, waiter.id, 1)
+    farm.run(transitions.cancel, EVERYBODYS, first.id)
+    assert hand_out(farm).failed == 0
+    assert states(farm, waiter) == ["running", "cancelled"]
+    assert states(farm, behind) == ["cancelled"]
+    assert farm.run(dependencies.overdue, 10) == []
+
+
+def test_jobs_that_an_older_process_told_nothing_are_settled_once(farm, job, told):
+    first, second = job(), job()
+    free, hopeless, patient = job(first), job(second), job(job())
+    finish(farm, first)
+    farm.run(transitions.cancel, EVERYBODYS, second.id)
+    farm.run(lambda session: session.execute(text("UPDATE outbox SET delivered_at = now()")))
+    repair = partial(settle_overdue, sessions=farm.sessions, tickets=told, events=told)
+    assert [repair(), repair()] == [2, 0]
+    assert [states(farm, one) for one in (free, hopeless, patient)] == [["queued"], ["cancelled"], ["held"]]
+    assert told.tickets == {"default": 1}
+    assert told.jobs == [(free.id, "queued"), (hopeless.id, "cancelled")]
+
+
+def test_job_that_is_held_by_hand_while_it_waits_stays_so(farm, job):
+    first = job()
+    second = job(first)
+    farm.run(partial(rescheduling.change, by="ann"), EVERYBODYS, second.id, Change(hold=True))
+    assert reasons(farm, second) == {"held by ann"}
+    finish(farm, first)
+    hand_out(farm)
+    assert states(farm, second) == ["held"]
 
 
 def dependencies_of(farm, job):

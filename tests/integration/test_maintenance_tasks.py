@@ -25,7 +25,10 @@ from worker.maintenance.scheduler import ScheduledChore, schedule
 from worker.maintenance.tasks import Chore, table
 
 AT_ONCE = ("due", "reap", "deliver", "webhooks", "gallery")
-ALL = (*AT_ONCE, "queues", "pictures", "jobs", "objects", "uploads", "attempts", "litter", "history", "outbox")
+ALL = (
+    *(*AT_ONCE, "queues", "dependencies", "pictures", "jobs", "objects"),
+    *("uploads", "attempts", "litter", "history", "outbox"),
+)
 
 
 @pytest.fixture

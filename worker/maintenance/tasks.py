@@ -129,6 +129,12 @@ def _forget_queues(context: ChoreContext) -> Mapping[str, object]:
     return {"workers": sorted(gone)}
 
 
+def _settle_overdue(context: ChoreContext) -> Mapping[str, object]:
+    """Queue or cancel jobs that wait for others and were told of no end."""
+    settle = dependencies.settle_overdue
+    return {"jobs": settle(sessions=context.sessions, tickets=context.tickets, events=context.events)}
+
+
 def _delete_jobs(context: ChoreContext) -> Mapping[str, object]:
     days = context.settings.keep_days
     return {"jobs": retention.delete_jobs(context.sessions, context.storage, days)} if days else {}
@@ -167,6 +173,7 @@ def _forget_outbox(context: ChoreContext) -> Mapping[str, object]:
 
 _SELDOM: Final[Mapping[str, RunChore]] = {
     "queues": _forget_queues,
+    "dependencies": _settle_overdue,
     "jobs": _delete_jobs,
     "pictures": _remove_pictures,
     "objects": _collect_jobs,
