@@ -1,4 +1,4 @@
-"""`farm status`, `cancel`, `retry`, `hold` and `release`: what the API knows, as tables."""
+"""`farm status`, `cancel`, `retry`, `hold`, `release` and `approve`: what the API knows, as tables."""
 
 from __future__ import annotations
 
@@ -59,6 +59,11 @@ def hold(client: Client, job_id: int, *, as_json: bool) -> None:
 def release(client: Client, job_id: int, *, as_json: bool) -> None:
     """Queue a job's held images."""
     _print(client.release(job_id), lambda change: _changed(change, "released"), as_json=as_json)
+
+
+def approve(client: Client, job_id: int, *, as_json: bool) -> None:
+    """Submit the sweep of a draft with all its steps."""
+    _print(client.approve(job_id), lambda job: terminal.answer(f"page  {client.page(job)}"), as_json=as_json)
 
 
 def describe(job: Json) -> str:

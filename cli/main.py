@@ -327,6 +327,16 @@ def release(job: JobId, *, as_json: AsJson = False) -> None:
         jobs.release(client, job, as_json=as_json)
 
 
+@app.command()
+def approve(job: JobId, *, as_json: AsJson = False) -> None:
+    """Render the sweep of a draft with fewer steps, with all of them."""
+    from cli import jobs
+    from cli.connect import connect
+
+    with connect(_settings()) as client:
+        jobs.approve(client, job, as_json=as_json)
+
+
 @models.callback()
 def list_models(
     context: typer.Context,

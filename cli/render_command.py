@@ -84,6 +84,7 @@ def command(*tables: Table, is_sweep: bool = False) -> Callable[..., None]:
         vary: list[str] | None = None,
         seeds: str | None = None,
         draft: int | None = None,
+        draft_steps: int | None = None,
         preview: bool = False,
         **typed: Any,  # noqa: ANN401 - by facts
     ) -> None:
@@ -102,10 +103,10 @@ def command(*tables: Table, is_sweep: bool = False) -> Callable[..., None]:
         values |= render_request.read_pairs(param or ())
         values["prompt"] = _tagged(str(values["prompt"]), {"lora": lora or (), "hypernet": hypernet or ()})
         params = render_request.nested(values)
-        if is_sweep or vary or seeds or draft or preview:
+        if is_sweep or vary or seeds or draft or draft_steps or preview:
             from cli.sweep import read_sweep
 
-            params["sweep"] = read_sweep(vary or (), seeds, draft)
+            params["sweep"] = read_sweep(vary or (), seeds, draft, draft_steps)
         if preview:
             raise typer.Exit(previewed(load(), params, pictures, as_json=as_json, preset=preset))
         raise typer.Exit(rendered(load(), params, pictures, out, as_json=as_json, preset=preset))
@@ -231,6 +232,7 @@ _SWEEP: Final = tuple(
         ),
         ("seeds", str | None, None, "same|each", "One seed for all pictures, or each its own, counted up."),
         ("draft", int | None, None, "N", "Only every Nth picture at first; `farm release JOB` queues the others."),
+        ("draft_steps", int | None, None, "N", "All pictures with N steps at first; `farm approve JOB` renders them."),
         ("preview", bool, False, None, "Say what it would be, and render nothing."),
     )
 )

@@ -20,15 +20,18 @@ _FORM: Final = "FIELD=VALUES, such as cfg=7,15,20 or sampler='Euler a, LMS' (doc
 _RANDOM: Final = re.compile(r"random\s*(\d+)")
 
 
-def read_sweep(vary: Sequence[str], seeds: str | None, draft: int | None) -> dict[str, Any]:
+def read_sweep(
+    vary: Sequence[str], seeds: str | None, draft: int | None, draft_steps: int | None = None
+) -> dict[str, Any]:
     """Return the sweep that options of the command line ask for, as the API takes it. Raises FarmError."""
     if not vary:
         raise FarmError(f"A sweep varies something: --vary {_FORM}.")
     wanted: dict[str, Any] = {"axes": [*map(_axis, vary)]}
     if seeds is not None:
         wanted["seeds"] = seeds
-    if draft is not None:
-        wanted["draft"] = {"every": draft}
+    drafted = {name: value for name, value in (("every", draft), ("steps", draft_steps)) if value is not None}
+    if drafted:
+        wanted["draft"] = drafted
     return wanted
 
 

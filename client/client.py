@@ -129,6 +129,10 @@ class Client:
         """Queue a job's held images."""
         return self._json("POST", f"{API}/jobs/{job_id}/release")
 
+    def approve(self, job_id: int) -> Json:
+        """Submit the sweep of a draft with fewer steps, with all of them, and return its job."""
+        return self._json("POST", f"{API}/jobs/{job_id}/approve")
+
     def catalogue(self, kind: str, /, **filters: str | None) -> Json:
         """Return what the farm knows of `kind`: checkpoints, vaes, decoders, samplers, schedules, workers or chores.
 

@@ -107,6 +107,7 @@ _VALUES: Final = frozenset(
         *(
             "{1} is not a key of the storage",
             "an axis has no reader",
+            "draft {1}",
             "(owner = :whose OR CAST(:whose AS text) IS NULL)",
         ),
     }

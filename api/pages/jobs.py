@@ -203,6 +203,17 @@ def release(job_id: int) -> AnyResponse:
     return _change(job_id, use_cases.release, lazy("%(images)s in the queue now."))
 
 
+@blueprint.post("/<id:job_id>/approve")
+def approve(job_id: int) -> AnyResponse:
+    """Submit the sweep of a draft with all its steps, and go to its job."""
+    try:
+        made = use_cases.approve(services(), auth.principal(), job_id).job
+    except (Conflict, Refused) as error:
+        flash(refusal(error))
+        return redirect(f"/jobs/{job_id}", 303)
+    return redirect(made.links.page, 303)
+
+
 @blueprint.get("/<id:job_id>/delete")
 def ask_delete(job_id: int) -> str:
     """Ask before what cannot be undone."""

@@ -61,7 +61,8 @@ def fresh() -> Origin:
 
 def of_job(job: JobBody) -> Origin:
     """Return a job's parameters, and what varies in it; a sweep has one image for each combination."""
-    params = job.params.model_copy(update={"count": 1}) if job.axes else job.params
+    one = {"count": 1, "steps": job.full_steps or job.params.steps}
+    params = job.params.model_copy(update=one) if job.axes else job.params
     left_out = _not_understood(job)
     return Origin(typed(params.model_dump()), job=job.id, left_out=left_out, varies=vary.of_job(job))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -22,7 +23,9 @@ from shared.params.job_spec import MOST_AXES, SPECIAL
 _IN_THE_PROMPT: Final = frozenset({"prompt_matrix", "dynamic_prompts", "prompts", "lora_name"})
 """Axes that take their values from the prompt, or say more in them than a title does."""
 _BLANK: Final = ("field", "values", "of")
+_DRAFT: Final = {"every": f"{KEY}.draft", "steps": f"{KEY}.draft.steps"}
 _LONGEST_NUMBER: Final = 9  # digits; Python reads no number of thousands of them
+_IS_NUMBER: Final = re.compile(rf"[0-9]{{1,{_LONGEST_NUMBER}}}")
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,10 @@ def read(form: MultiDict[str, str]) -> dict[str, object]:
     axes = [{name: text for name, text in one.items() if text} for one in _typed(form)]
     if not axes:
         return {}
-    every = form.get("sweep.draft", "").strip()
-    is_number = every.isdecimal() and len(every) <= _LONGEST_NUMBER
-    draft = {"draft": {"every": int(every) if is_number else every}} if every else {}
-    return {"count": 1, KEY: {"axes": axes, "seeds": "each" if form.get("sweep.seeds") else "same"} | draft}
+    typed = {name: form.get(box, "").strip() for name, box in _DRAFT.items()}
+    draft = {name: int(text) if _IS_NUMBER.fullmatch(text) else text for name, text in typed.items() if text}
+    seeds = "each" if form.get(f"{KEY}.seeds") else "same"
+    return {"count": 1, KEY: {"axes": axes, "seeds": seeds} | ({"draft": draft} if draft else {})}
 
 
 def note(form: MultiDict[str, str]) -> str:
@@ -89,6 +92,8 @@ def of_job(job: JobBody) -> MultiDict[str, str] | None:
         rows[f"{KEY}.axes.{number}.of"] = axis.of
     if job.spec.sweep and job.spec.sweep.seeds == "each":
         rows[f"{KEY}.seeds"] = "on"
+    if job.full_steps:
+        rows[_DRAFT["steps"]] = str(job.params.steps)
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: submit, get, list, cancel, retry, hold, release, delete."""
+"""Jobs over HTTP: submit, get, list, cancel, retry, hold, release, approve, delete."""
 
 from __future__ import annotations
 
@@ -106,6 +106,15 @@ def retry_image(path: ImagePath) -> Response:
 def hold(path: JobPath) -> Response:
     """Hold the queued images of a job until it is released; running images go on."""
     return reply(use_cases.hold(services(), auth.principal(), path.job_id))
+
+
+@blueprint.post("/<id:job_id>/approve", responses=answers(JobBody, 200, 202) | NOT_FOUND | CONFLICT)
+def approve(path: JobPath) -> Response:
+    """Submit the sweep of which a job is a draft with fewer steps, with all of them; asked again, get the same job."""
+    made = use_cases.approve(services(), auth.principal(), path.job_id).job
+    answer = reply(made, 200 if made.is_final else 202)
+    answer.headers["Location"] = made.links.self
+    return answer
 
 
 @blueprint.post("/<id:job_id>/release", responses=answers(ChangeBody, 200) | NOT_FOUND | CONFLICT)

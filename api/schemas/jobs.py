@@ -260,6 +260,9 @@ class JobBody(BaseModel):
     axes: list[AxisBody] = Field(
         default=[], description="Of a sweep: how its images differ; the last axis varies fastest."
     )
+    full_steps: int | None = Field(
+        default=None, description="Of a sweep's draft with fewer steps: how many the approved sweep has."
+    )
     hashes: dict[str, str] = Field(
         default={}, description="Of the files that tags of its prompts name, such as `lora:ink`, as pictures hold them."
     )
@@ -314,6 +317,7 @@ class JobBody(BaseModel):
             params=job.params,
             not_understood=dict(job.unknown),
             axes=[AxisBody.from_axis(axis) for axis in job.axes],
+            full_steps=job.spec.sweep.full_steps if job.spec.sweep else None,
             hashes=dict(job.hashes),
             created_at=job.created_at,
             expires_at=job.expires_at,

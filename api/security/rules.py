@@ -53,9 +53,10 @@ _USER: Final = """
     catalogue.rescan
     controlnet.preview
     form.from_picture form.send form.submit form.tell_sweep form.typed
-    jobs.cancel jobs.cancel_image jobs.change jobs.delete jobs.hold jobs.release jobs.retry jobs.retry_image jobs.submit
-    jobs_pages.ask_delete jobs_pages.cancel jobs_pages.cancel_image jobs_pages.change jobs_pages.delete jobs_pages.hold
-    jobs_pages.release jobs_pages.retry jobs_pages.retry_image jobs_pages.upscale
+    jobs.approve jobs.cancel jobs.cancel_image jobs.change jobs.delete jobs.hold jobs.release jobs.retry
+    jobs.retry_image jobs.submit
+    jobs_pages.approve jobs_pages.ask_delete jobs_pages.cancel jobs_pages.cancel_image jobs_pages.change
+    jobs_pages.delete jobs_pages.hold jobs_pages.release jobs_pages.retry jobs_pages.retry_image jobs_pages.upscale
     keys.create keys.revoke keys_pages.create keys_pages.revoke
     lessons_pages.run
     pictures.act pictures.change pictures_pages.act pictures_pages.restore pictures_pages.restore_one

@@ -20,7 +20,7 @@ from api.schemas.jobs import ChangeBody, DisplayState, ImagePageBody, JobBody, J
 from api.services import Services
 from shared.accounts.principal import Principal
 from shared.accounts.scope import Scope
-from shared.admission import backlog, changing
+from shared.admission import backlog, changing, drafts
 from shared.admission.admit import admit, prepare
 from shared.admission.axes.wildcards import Wildcards
 from shared.admission.parse import JobRequest, parse
@@ -64,8 +64,8 @@ def submit(  # noqa: PLR0913 - what a job may say of itself
 
     It is admitted and recorded in one transaction. Before that, a request with a key is looked up, and a request that
     brings pictures is admitted alone: its pictures are kept as uploads only if no field is wrong. `lesson` notes which
-    experiment it is, `door` through which other system's API it came. The contact sheet of a
-    sweep is drawn in the language of the request.
+    experiment it is, `door` through which other system's API it came. The contact sheet of a sweep is drawn
+    in the language of the request.
     Raises Refused that names every wrong field, Conflict if the key came with another request before.
     """
     request = parse(given, who.owner, services.limits(who))
@@ -225,6 +225,24 @@ def release(services: Services, who: Principal, job_id: int) -> ChangeBody:
     images, view = transact(services.sessions, release_images)
     services.tickets.publish(view.pool, images)
     return _changed(services, view, images)
+
+
+def approve(services: Services, who: Principal, job_id: int) -> Submitted:
+    """Record the sweep of which a job is a draft with fewer steps, with all of them, and publish its tickets.
+
+    Approved again, it is the same job. Raises NotFound, Conflict, Refused.
+    """
+    services.readiness.storage()
+
+    def record_in_full(session: Session) -> tuple[queries.JobView, bool]:
+        admission = drafts.in_full(session, who.scope, job_id, services.settings.limits)
+        submission = record(session, admission, f"draft {job_id}")
+        return queries.job(session, who.scope, submission.job.id), submission.is_new
+
+    view, is_new = transact(services.sessions, record_in_full)
+    if is_new:
+        services.tickets.publish(view.pool, view.counts[ImageState.QUEUED])
+    return Submitted(JobBody.from_view(view), is_new)
 
 
 def delete(services: Services, who: Principal, job_id: int) -> None:

@@ -47,7 +47,7 @@ def _accepted(admission: Admission, seconds: float | None) -> SweepPreviewBody:
     spec, count = JobSpec(admission.params, admission.axes), len(admission.cells)
     return SweepPreviewBody(
         images=count,
-        draft=-(-count // admission.draft_every) if admission.draft_every > 1 else 0,
+        draft=_drafted(admission),
         seconds=None if seconds is None else round(seconds, 1),
         axes=_axes(admission.axes),
         differs=sorted({name for cell in admission.cells for name in cell.changes}),
@@ -55,6 +55,14 @@ def _accepted(admission: Admission, seconds: float | None) -> SweepPreviewBody:
         notes=list(admission.notes),
         problems=[],
     )
+
+
+def _drafted(admission: Admission) -> int:
+    """Return how many images are rendered first, as a draft."""
+    count, every = len(admission.cells), admission.draft_every
+    if admission.full_steps:
+        return count
+    return -(-count // every) if every > 1 else 0
 
 
 def _refused(axes: Sequence[Axis], images: int, problems: Sequence[FieldError]) -> SweepPreviewBody:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from sqlalchemy.orm import Session
@@ -44,8 +44,22 @@ def prepare(
     if request.sweep is None:
         problems += prompts.unreadable(params, request.limits)
         return replace(request, params=params, problems=tuple(problems))
-    found = planned(request.sweep, Ground(request.params, request.limits, styles, wildcards))
-    return replace(request, params=params, problems=(*problems, *found.problems), plan=found.plan)
+    base, steps = request.params, request.params.steps
+    draft = request.sweep.draft.steps if request.sweep.draft else None
+    if draft is not None:
+        base, params = (one.model_copy(update={"steps": draft}) for one in (base, params))
+    found = planned(request.sweep, Ground(base, request.limits, styles, wildcards))
+    problems += [*found.problems, *_draft(draft, steps, found.plan)]
+    full = None if draft is None else steps
+    return replace(request, params=params, problems=tuple(problems), plan=found.plan, full_steps=full)
+
+
+def _draft(draft: int | None, steps: int, plan: SweepPlan) -> Iterator[FieldError]:
+    """Yield why the pictures of a sweep cannot first be rendered with `draft` steps; None: nobody asks for that."""
+    if draft and draft >= steps:
+        yield FieldError("sweep.draft.steps", f"is {draft}, and the pictures have {steps} steps", "fewer steps")
+    if draft and any("steps" in cell.varied for cell in plan.cells):
+        yield FieldError("sweep.draft.steps", "does not go with an axis that varies the steps", "every, as 4")
 
 
 def admit(session: Session, request: JobRequest, catalogue: Catalogue) -> Admission:
@@ -98,7 +112,8 @@ def _sweep(session: Session, request: JobRequest, plan: SweepPlan, catalogue: Ca
         axes=found.axes,
         cells=found.cells,
         seeds=plan.request.seeds,
-        draft_every=plan.request.draft.every if plan.request.draft else 1,
+        draft_every=(plan.request.draft and plan.request.draft.every) or 1,
+        full_steps=request.full_steps,
     )
 
 

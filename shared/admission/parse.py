@@ -42,6 +42,7 @@ class JobRequest:
     pictures: Mapping[str, Picture] = field(default_factory=dict)  # those that came as data URLs, by dotted field name
     sweep: SweepRequest | None = None
     plan: SweepPlan | None = None  # the images of the sweep, once the request is prepared
+    full_steps: int | None = None  # of a sweep whose draft has fewer
 
 
 def parse(given: object, owner: str, limits: Limits) -> JobRequest:

@@ -76,6 +76,7 @@ class Sweep(Parameters):
     axes: Annotated[tuple[Axis, ...], Field(strict=False, min_length=1, max_length=MOST_AXES)]
     seeds: SeedsOfCells = "same"
     language: Text = "en"  # that its contact sheet is drawn in
+    full_steps: Annotated[int | None, Field(ge=1)] = None  # of a draft with fewer
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,7 @@ class Admission:
     language: str = ENGLISH  # that the contact sheet is drawn in
     lesson: str | None = None  # which experiment of `shared.jobs.lessons` it is
     door: str | None = None  # through which other system's API it came
+    full_steps: int | None = None  # of a draft with fewer steps
     draft_every: int = 1  # every image of this number is queued; the others are held until the job is released
 
     def __post_init__(self) -> None:
@@ -66,7 +67,7 @@ class Admission:
         """What the job stores beside its parameters."""
         if not self.axes:
             return None
-        return Sweep(axes=self.axes, seeds=self.seeds, language=self.language)
+        return Sweep(axes=self.axes, seeds=self.seeds, language=self.language, full_steps=self.full_steps)
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,38 @@ def test_of_a_draft_only_some_images_are_queued_until_the_job_is_released(client
     assert (changed["images"], changed["job"]["counts"]["queued"]) == (7, 10)
 
 
+def test_a_draft_with_fewer_steps_is_approved_once_and_is_rendered_with_all_of_them(client):
+    draft = client.post("/api/v1/jobs", json=SWEEP | {"sweep": SWEEP["sweep"] | {"draft": {"steps": 2}}}).get_json()
+    assert (draft["params"]["steps"], draft["full_steps"], draft["counts"]["queued"]) == (2, 4, 6)
+    first, again = (client.post(f"/api/v1/jobs/{draft['id']}/approve") for _ in range(2))
+    whole = first.get_json()
+    assert (first.status_code, first.headers["Location"]) == (202, f"/api/v1/jobs/{whole['id']}")
+    assert again.get_json()["id"] == whole["id"] != draft["id"]
+    assert (whole["params"]["steps"], whole["full_steps"]) == (4, None)
+    assert whole["params"] | {"steps": 2} == draft["params"]
+    assert [image["changes"] for image in whole["images"]] == [image["changes"] for image in draft["images"]]
+    refused = client.post(f"/api/v1/jobs/{whole['id']}/approve")
+    assert (refused.status_code, refused.get_json()["detail"]) == (
+        409, f"Job {whole['id']} is not a draft with fewer steps."
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("draft", "axis", "field"),
+    [
+        ({"steps": 20}, {"field": "cfg", "values": "1,2"}, "sweep.draft.steps"),
+        ({"steps": 0}, {"field": "cfg", "values": "1,2"}, "sweep.draft.steps"),
+        ({"steps": 2}, {"field": "steps", "values": "10,20"}, "sweep.draft.steps"),
+        ({"steps": 2}, {"field": "prompts", "values": "a lake --steps 9\na house"}, "sweep.draft.steps"),
+        ({"steps": 2, "every": 2}, {"field": "cfg", "values": "1,2"}, "sweep.draft"),
+        ({}, {"field": "cfg", "values": "1,2"}, "sweep.draft"),
+    ],
+)
+def test_a_draft_that_makes_no_sense_is_refused(client, draft, axis, field):
+    answer = client.post("/api/v1/jobs", json={"sweep": {"axes": [axis], "draft": draft}})
+    assert (answer.status_code, [one["field"] for one in answer.get_json()["errors"]]) == (422, [field])
+
+
 def test_a_refused_sweep_names_its_values_and_records_nothing(client):
     before = client.get("/api/v1/jobs").get_json()["jobs"][0]["id"]
     answer = client.post("/api/v1/jobs", json={"sweep": {"axes": [{"field": "sampler", "values": "Euler a, Oiler"}]}})

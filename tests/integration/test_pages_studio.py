@@ -130,3 +130,14 @@ def test_a_sweep_is_edited_and_rendered_again_with_what_varies_in_it(app, client
     assert {axis["field"]: axis["values"] for axis in previewed["axes"]} == {
         one["field"]: one["values"] for one in wanted
     }
+
+
+def test_a_draft_with_fewer_steps_is_approved_on_its_page_and_opens_again_as_it_was_asked_for(client):
+    rows = {"sweep.axes.0.field": "cfg_scale", "sweep.axes.0.values": "7, 15"}
+    job = made(client, **rows, **{"steps": "4", "sweep.draft.steps": "2"})
+    form = look(client, f"/?from={job}")
+    assert [form.value(name) for name in ("count", "steps", "sweep.draft.steps")] == ["1", "4", "2"]
+    assert "A draft with 2 of 4 steps." in look(client, f"/jobs/{job}").text
+    approved = send(client, f"/jobs/{job}/approve").location
+    assert approved == f"/jobs/{latest(client)}" != f"/jobs/{job}"
+    assert "A draft" not in look(client, approved).text

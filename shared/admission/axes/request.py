@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema
@@ -76,9 +76,23 @@ class AxisRequest(Parameters):
 
 
 class Draft(Parameters):
-    """Which images of a sweep are rendered first; the others are held until the job is released."""
+    """What of a sweep is rendered first: some of its images, or all of them with fewer steps."""
 
-    every: Annotated[int, Field(ge=2, le=MOST_CELLS, description="Every image of this number, from the first on.")]
+    every: Annotated[
+        int | None,
+        Field(
+            ge=2,
+            le=MOST_CELLS,
+            description="Every image of this number, from the first on; the others are held until the job is released.",
+        ),
+    ] = None
+    steps: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            description="Every image with so many steps; approving the job submits the sweep with all of them.",
+        ),
+    ] = None
 
 
 class SweepRequest(Parameters):
@@ -88,7 +102,9 @@ class SweepRequest(Parameters):
     seeds: Annotated[
         Literal["same", "each"], Field(description="One seed for all images, or each its own, counted up.")
     ] = "same"
-    draft: Annotated[Draft | None, Field(description="A part of the images first, the others when released.")] = None
+    draft: Annotated[
+        Draft | None, Field(description="A part of the images first, or all of them with fewer steps.")
+    ] = None
 
 
 class SplitRequest(NamedTuple):
@@ -105,11 +121,19 @@ def split(given: Mapping[str, Any]) -> SplitRequest:
     if given.get(KEY) is None:
         return SplitRequest(rest, None, ())
     try:
-        return SplitRequest(rest, SweepRequest.model_validate(given[KEY]), ())
+        sweep = SweepRequest.model_validate(given[KEY])
+        return SplitRequest(rest, sweep, tuple(_draft(sweep.draft)))
     except ValidationError as error:
         problems = error.errors(include_url=False)[:_MOST_ERRORS]
     found = (FieldError(_place(one["loc"]), message(one), _accepted(one)) for one in problems)
     return SplitRequest(rest, None, tuple(found))
+
+
+def _draft(draft: Draft | None) -> Iterator[FieldError]:
+    """Yield what is wrong with a draft that says both what it may say, or neither."""
+    if draft and (draft.every is None) == (draft.steps is None):
+        message = "says neither every nor steps" if draft.every is None else "says both every and steps"
+        yield FieldError(f"{KEY}.draft", message, "one of them")
 
 
 def _place(location: tuple[int | str, ...]) -> str:
