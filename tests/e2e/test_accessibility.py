@@ -46,16 +46,22 @@ PAGES: Final = {
     "/queue": ("/queue",),
     "/reference": ("/reference",),
     "/strips": ("/strips",),
+    "/webhooks": ("/webhooks",),
+    "/webhooks/<id:webhook_id>": ("/webhooks/{webhook}",),
+    "/shares": ("/shares",),
+    "/s/<token>": ("{share}",),
     "an error": ("/nowhere",),
 }
-"""Addresses of every page, by its route; the numbers of jobs are filled in."""
+"""Addresses of every page, by its route; the numbers of jobs and the like are filled in."""
 ELSEWHERE: Final = {
     *("/sign-in", "/from-picture", "/typed", "/presets/<any(fill,keep,delete):way>"),  # ways to the form
     *("/adapters", "/choices", "/size", "/inpaint/painting"),  # parts of pages
     *("/static/<path:filename>", "/static/<version>/<path:name>"),
     "/jobs/<id:job_id>/images/<id:index>/made",  # of pictures that a real card has made
+    *("/s/<token>/<id:index>.<any(png,jpg,webp):extension>", "/s/<token>/<id:index>/thumbnail.webp"),  # pictures
     *("/livez", "/readyz", "/metrics"),  # no pages
 }
+PROGRAMS: Final = ("/api/", "/openapi", "/v1/", "/replicate/", "/sdapi/")  # beginnings of what only programs ask for
 UNFOLD: Final = "document.querySelectorAll('details').forEach((one) => { one.open = true; })"
 
 
@@ -65,12 +71,16 @@ def violations(page: Page) -> list[str]:
     return [f"{page.url}: {one['help']}: {node['html'][:200]}" for one in found for node in one["nodes"]]
 
 
-def make(page: Page, **wanted: object) -> int:
-    """Render pictures and return their job; in a second it has ended, or waits for something."""
-    params = {"prompt": "a windmill", "checkpoint": "demo", "steps": 4, "seed": 7} | wanted
-    answer = page.request.post("/api/v1/jobs", headers=WITH_KEY | {"Prefer": "wait=1"}, data=params)
+def post(page: Page, path: str, **body: object) -> dict[str, Any]:
+    """Ask the API for something new and return it; a job has ended in a second, or waits for something."""
+    answer = page.request.post(f"/api/v1/{path}", headers=WITH_KEY | {"Prefer": "wait=1"}, data=body)
     assert answer.ok, answer.text()
-    return answer.json()["id"]
+    return answer.json()
+
+
+def make(page: Page, **wanted: object) -> int:
+    """Render pictures and return their job."""
+    return post(page, "jobs", **{"prompt": "a windmill", "checkpoint": "demo", "steps": 4, "seed": 7} | wanted)["id"]
 
 
 def test_studio_has_nothing_that_axe_finds_wrong(visit):
@@ -80,7 +90,7 @@ def test_studio_has_nothing_that_axe_finds_wrong(visit):
 @pytest.mark.nightly
 def test_every_page_is_among_those_that_are_looked_at():
     rules = create_app(load(clean_environment())).url_map.iter_rules()
-    pages = {one.rule for one in rules if "GET" in one.methods and not one.rule.startswith(("/api/", "/openapi"))}
+    pages = {one.rule for one in rules if "GET" in one.methods and not one.rule.startswith(PROGRAMS)}
     assert pages - ELSEWHERE == PAGES.keys() - {"an error"}
 
 
@@ -95,20 +105,17 @@ def test_no_page_has_anything_that_axe_finds_wrong(visit, seen: dict[str, Any]):
         "failed": make(page, prompt="fail: out of paint"),
         "waiting": make(page, hold=True),
     }
+    made = jobs | {
+        "webhook": post(page, "webhooks", url="https://example.com/hook")["id"],
+        "share": post(page, "shares", job=jobs["plain"])["link"],
+    }
     wrong = []
-    for address in (one.format(**jobs) for addresses in PAGES.values() for one in addresses):
+    for address in (one.format(**made) for addresses in PAGES.values() for one in addresses):
         page.goto(address)
         if "/inpaint?" in address:  # the page comes again, with the picture
             expect(page.get_by_role("application")).to_be_visible()
         page.wait_for_load_state()
         page.evaluate(UNFOLD)
-        wrong += violations(page)
-
-    for address in ("/pictures", f"/jobs/{jobs['plain']}"):
-        page.goto(address)
-        page.locator("[data-picture] a.picture").first.click()
-        page.keyboard.press("i")
-        expect(page.get_by_role("dialog").locator(".facts").first).to_be_visible()
         wrong += violations(page)
     page.context.clear_cookies()
     page.goto("/sign-in")
