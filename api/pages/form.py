@@ -74,6 +74,8 @@ def new() -> str:
         return drawn(prefill.of_failed(job) if job.images else prefill.of_job(job))
     job = jobs.job(services(), auth.principal(), job_id, Span(-1 if image is None else image - 1, limit=1))
     if image is None or not job.images:
+        if job.axes:  # some of its values stand in its images alone
+            job = jobs.job(services(), auth.principal(), job_id, Span(limit=MOST_IMAGES))
         return drawn(prefill.of_job(job))
     if part := prefill.used(job, image, request.args.get("use", "")):
         return drawn(part)

@@ -51,6 +51,7 @@ class Origin:
     is_silent: bool = False  # a file that says nothing of how it was made, or nothing that can be read
     before: Given | None = None  # what was typed in the form that a file filled in
     names: tuple[str, ...] = ()  # the fields that are filled in, where the others are to stay as a person left them
+    to_be_typed: tuple[str, ...] = ()  # the labels of what varied with values that the rows do not say
     varies: MultiDict[str, str] | None = None  # the rows that vary; None: as they were typed
 
 
@@ -63,8 +64,13 @@ def of_job(job: JobBody) -> Origin:
     """Return a job's parameters, and what varies in it; a sweep has one image for each combination."""
     one = {"count": 1, "steps": job.full_steps or job.params.steps}
     params = job.params.model_copy(update=one) if job.axes else job.params
-    left_out = _not_understood(job)
-    return Origin(typed(params.model_dump()), job=job.id, left_out=left_out, varies=vary.of_job(job))
+    return Origin(
+        typed(params.model_dump()),
+        job=job.id,
+        left_out=_not_understood(job),
+        to_be_typed=vary.to_be_typed(job),
+        varies=vary.of_job(job),
+    )
 
 
 def of_example(number: int) -> Origin:

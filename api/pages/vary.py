@@ -10,18 +10,16 @@ from typing import Final
 from werkzeug.datastructures import MultiDict
 
 from api.languages import _, ngettext
+from api.pages import retyped
 from api.pages.fieldsets import full_label
 from api.pages.filters import time_words
-from api.schemas.jobs import AxisBody, JobBody
+from api.schemas.jobs import JobBody
 from api.schemas.sweeps import SweepPreviewBody
 from shared.admission.axes.names import varied
 from shared.admission.axes.request import KEY
 from shared.errors import FieldError
-from shared.params.codecs import split_title
 from shared.params.job_spec import MOST_AXES, SPECIAL
 
-_IN_THE_PROMPT: Final = frozenset({"prompt_matrix", "dynamic_prompts", "prompts", "lora_name"})
-"""Axes that take their values from the prompt, or say more in them than a title does."""
 _BLANK: Final = ("field", "values", "of")
 _DRAFT: Final = {"every": f"{KEY}.draft", "steps": f"{KEY}.draft.steps"}
 _LONGEST_NUMBER: Final = 9  # digits; Python reads no number of thousands of them
@@ -84,10 +82,10 @@ def typed(axes: Sequence[tuple[str, Sequence[str]]]) -> MultiDict[str, str]:
 
 
 def of_job(job: JobBody) -> MultiDict[str, str] | None:
-    """Return the rows that make a sweep again; values that its titles do not tell are left to be typed."""
+    """Return the rows that make a sweep again; values that cannot be told from it are left to be typed."""
     if not job.axes:
         return None
-    rows = typed([(axis.field, _as_typed(axis)) for axis in job.axes])
+    rows = typed([(axis.field, retyped.values(job, at)) for at, axis in enumerate(job.axes)])
     for number, axis in enumerate(job.axes):
         rows[f"{KEY}.axes.{number}.of"] = axis.of
     if job.spec.sweep and job.spec.sweep.seeds == "each":
@@ -97,14 +95,11 @@ def of_job(job: JobBody) -> MultiDict[str, str] | None:
     return rows
 
 
-def _as_typed(axis: AxisBody) -> list[str]:
-    if axis.field in _IN_THE_PROMPT or any(title.endswith("…") for title in axis.values):
-        return []
-    if axis.field == "prompt_order":
-        return axis.values[0].split(", ")
-    if axis.field == "prompt_replace":  # the words searched for come first; nothing in their place has a title too
-        return ["" if title == f"without: {axis.values[0]}" else title for title in axis.values]
-    return [title.removeprefix(f"{split_title(axis.of)[0]} ") if axis.of else title for title in axis.values]
+def to_be_typed(job: JobBody) -> tuple[str, ...]:
+    """Return the labels of what varies in a job with values that `of_job` leaves out."""
+    told = retyped.WITHOUT_VALUES
+    left = (axis for at, axis in enumerate(job.axes) if axis.field not in told and not retyped.values(job, at))
+    return tuple(_(axis.label) for axis in left)
 
 
 def words(preview: SweepPreviewBody) -> str:
@@ -128,5 +123,6 @@ def _quoted(value: str) -> str:
 
 
 def _typed(form: MultiDict[str, str]) -> list[dict[str, str]]:
-    given = [{name: form.get(f"{KEY}.axes.{row}.{name}", "") for name in _BLANK} for row in range(MOST_AXES)]
+    typed = {name: text.replace("\r\n", "\n") for name, text in form.items()}
+    given = [{name: typed.get(f"{KEY}.axes.{row}.{name}", "") for name in _BLANK} for row in range(MOST_AXES)]
     return [one for one in given if one["field"].strip()]

@@ -10,7 +10,6 @@ from api.pages import prefill, vary
 from api.services import EXTENSION
 from api.use_cases import jobs
 from shared.accounts.principal import LOCAL
-from shared.queue.queries import NO_IMAGES
 from tests.support.browsing import look, page, send
 
 FIELDS = {"prompt": "a tower", "negative_prompt": "fog", "steps": "4", "seed": "7", "cfg_scale": "6"}
@@ -124,9 +123,13 @@ def test_a_sweep_is_edited_and_rendered_again_with_what_varies_in_it(app, client
         one.attributes["value"] for one in again.all("option", selected=None) if one.attributes["value"] in axes
     ] == [*axes]
     assert (again.value("count"), bool(again.all("input", id="sweep.seeds", checked=None))) == ("1", True)
-    asked = vary.read(vary.of_job(jobs.job(app.extensions[EXTENSION], LOCAL, job, NO_IMAGES)))
+    asked = vary.read(vary.of_job(jobs.job(app.extensions[EXTENSION], LOCAL, job)))
     previewed = client.post("/api/v1/sweeps/preview", json=params(client, job) | asked).get_json()
     wanted = client.get(f"/api/v1/jobs/{job}").get_json()["axes"]
+    assert "old mill" in again.text
+    assert "Type the values again" not in again.text
+    untold = {"sweep.axes.0.field": "prompts", "sweep.axes.0.values": "a mill\na tower"}
+    assert "Type the values again of what varied: Prompt." in look(client, f"/?from={made(client, **untold)}").text
     assert {axis["field"]: axis["values"] for axis in previewed["axes"]} == {
         one["field"]: one["values"] for one in wanted
     }
