@@ -43,7 +43,7 @@ def again(base, *axes):
     first = plan(base | {"sweep": sweep})
     images = {index: cell.params for index, cell in enumerate(first.cells)}
     spec = JobSpec(RenderParams.model_validate(base), first.described, read=images)
-    job = SimpleNamespace(axes=[AxisBody.from_axis(axis) for axis in first.described], spec=spec)
+    job = SimpleNamespace(axes=[AxisBody.from_axis(axis) for axis in first.described], spec=spec, full_steps=None)
     rows = vary.of_job(job)
     return first, rows, None if vary.to_be_typed(job) else plan(base | vary.read(rows))
 
