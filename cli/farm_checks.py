@@ -191,7 +191,8 @@ def events(settings: Settings) -> Finding:
     if not found.events:
         return fine("None was given up.")
     advice = "`farm logs chores` says more. Mend the cause, then `farm db redeliver` has all of them tried again."
-    what = f"{found.events} ends of {found.jobs} jobs were given up after a day, so their contact sheets are missing"
+    missing = "so contact sheets, webhooks and jobs that wait for them may be missing"
+    what = f"{found.events} ends of {found.jobs} jobs were given up after a day, {missing}"
     return bad(f"{what}: {found.reason}.", advice)
 
 

@@ -36,9 +36,9 @@ _FUNCTION_BEFORE = """
 
 
 def upgrade() -> None:
+    op.add_column("jobs", sa.Column("webhook", sa.String(), nullable=True))  # first, as the farm locks the two
     op.add_column("outbox", sa.Column("state", sa.String(), nullable=True))
     op.execute(_FUNCTION)
-    op.add_column("jobs", sa.Column("webhook", sa.String(), nullable=True))
     op.create_table(
         "webhook_endpoints",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -94,6 +94,9 @@ def upgrade() -> None:
     op.create_index("ix_webhook_deliveries_due", "webhook_deliveries", ["due_at", "id"], postgresql_where=waits)
     op.create_index("ix_webhook_deliveries_target", "webhook_deliveries", ["target"], postgresql_where=waits)
     op.create_index("ix_webhook_deliveries_endpoint", "webhook_deliveries", ["endpoint_id", "id"])
+    for when in ("delivered_at", "dead_at"):
+        is_set = sa.text(f"{when} IS NOT NULL")
+        op.create_index(f"ix_webhook_deliveries_{when}", "webhook_deliveries", [when], postgresql_where=is_set)
 
 
 def downgrade() -> None:

@@ -429,6 +429,8 @@ class WebhookDelivery(Base):
         Index("ix_webhook_deliveries_due", "due_at", "id", postgresql_where=_UNSENT),
         Index("ix_webhook_deliveries_target", "target", postgresql_where=_UNSENT),
         Index("ix_webhook_deliveries_endpoint", "endpoint_id", "id"),
+        Index("ix_webhook_deliveries_delivered_at", "delivered_at", postgresql_where=text("delivered_at IS NOT NULL")),
+        Index("ix_webhook_deliveries_dead_at", "dead_at", postgresql_where=text("dead_at IS NOT NULL")),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)

@@ -14,7 +14,11 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final
 from urllib.parse import urlsplit
 
+import structlog
+
 from shared.errors import FarmError
+
+log = structlog.get_logger(__name__)
 
 Address = IPv4Address | IPv6Address
 Networks = Sequence[IPv4Network | IPv6Network]
@@ -24,6 +28,7 @@ ACCEPTED: Final = "an address of http or https that the internet can reach"
 _VISIBLE: Final = re.compile(r"[!-~]+")
 _INSIDE_NAMES: Final = ("localhost", ".localhost", ".local", ".internal", ".home.arpa")
 _NAT64: Final = IPv6Network("64:ff9b::/96")  # the IPv4 address stands in the last four bytes
+_INTERNET6: Final = IPv6Network("2000::/3")  # all of IPv6 that is given out for the internet
 _PLATFORM: Final = IPv4Address("168.63.129.16")  # the host of a machine on Azure, at an address of the internet
 
 
@@ -74,10 +79,8 @@ def resolved(host: str, port: int, allowed: Networks) -> list[str]:
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     outside = [address for address in addresses if may_be_sent_to(ip_address(address), allowed)]
     if not outside:
-        raise Inside(
-            f"{host} is at {addresses[0]}, an address of the farm's own network; its operator can allow that in "
-            "FARM_WEBHOOK_NETWORKS"
-        )
+        log.warning("webhook leads inside", host=host, addresses=addresses)  # for the operator alone
+        raise Inside(f"{host} is in the farm's own network; its operator can allow that in FARM_WEBHOOK_NETWORKS")
     return outside
 
 
@@ -86,6 +89,8 @@ def may_be_sent_to(address: Address, allowed: Networks) -> bool:
     meant = _meant(address)
     if any(meant.version == network.version and meant in network for network in allowed):
         return True
+    if meant.version == 6 and meant not in _INTERNET6:  # former forms of inside and IPv4 addresses pass for global
+        return False
     return meant.is_global and not meant.is_multicast and meant != _PLATFORM
 
 

@@ -128,6 +128,8 @@ _TAKE = text("""
 _DELIVERED = text("""
     UPDATE webhook_deliveries
     SET delivered_at = clock_timestamp(),
+        -- It may have been given up, by a pause, while it was on its way.
+        dead_at = NULL,
         is_postponed = false,
         reason = NULL
     WHERE id = :id
@@ -181,6 +183,7 @@ _REPLAY = text("""
     RETURNING delivery.id
 """)
 
+# Indexes: ix_webhook_deliveries_delivered_at, ix_webhook_deliveries_dead_at.
 _FORGET = text("""
     WITH old AS (
         SELECT id

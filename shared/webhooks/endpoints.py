@@ -97,8 +97,6 @@ def change(session: Session, owner: str, endpoint_id: int, given: Mapping[str, A
     problems = _problems(given, allowed)
     if row.url is None and given.get("url") is not None:
         problems.append(FieldError("url", "cannot be changed: jobs name the addresses", "a new webhook"))
-    if row.url is not None and "url" in given and given["url"] is None:
-        problems.append(FieldError("url", "is missing", addresses.ACCEPTED))
     if problems:
         raise _refused(problems)
     for name, value in given.items():

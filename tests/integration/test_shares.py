@@ -153,3 +153,4 @@ def test_pages_make_list_and_revoke_a_link(client, job):
     [revoke] = [action for action in actions if action.endswith("/revoke")]
     client.post(revoke, data={"csrf_token": "token"})
     assert client.get(link).status_code == 404
+    assert client.post("/shares", data={"job": "0", "csrf_token": "token"}).status_code == 422

@@ -279,7 +279,9 @@ def test_address_is_looked_at_again_when_it_is_sent_to(farm, endpoint, ended, re
     ended()
     assert send(farm, allowed=()) == Sent(failed=1)
     assert receiver.got == []
-    assert "FARM_WEBHOOK_NETWORKS" in rows(farm)[0].reason
+    reason = rows(farm)[0].reason
+    assert "FARM_WEBHOOK_NETWORKS" in reason
+    assert "127.0.0.1" not in reason, "else it tells what the names of the farm's own network resolve to"
 
 
 def test_proxy_of_the_environment_is_not_asked(farm, endpoint, ended, receiver, monkeypatch):
@@ -318,6 +320,15 @@ def test_one_message_at_a_time_goes_to_a_receiver(farm, endpoint, ended, receive
     first = farm.run(deliveries.take, busy=[])
     assert farm.run(deliveries.take, busy=[first.target]) is None
     assert farm.run(deliveries.take, busy=[]).id == first.id + 1
+
+
+def test_message_that_was_given_up_while_it_was_on_its_way_and_arrived_is_delivered(farm, endpoint, ended, receiver):
+    made = endpoint(receiver.url).endpoint
+    ended()
+    outgoing = farm.run(deliveries.take, busy=[])
+    farm.run(endpoints.change, "ann", made.id, {"paused": True}, LOOPBACK)
+    farm.run(deliveries.delivered, outgoing)
+    assert farm.run(deliveries.find, "ann", outgoing.id).state == "delivered"
 
 
 @pytest.mark.parametrize("form", ["discord", "slack"])
@@ -379,6 +390,10 @@ def test_webhook_is_made_listed_changed_and_deleted_over_the_api(client):
         ({"url": "https://ann:secret@example.com/"}, "url"),
         ({"url": "http://127.0.0.1/"}, "url"),
         ({"url": "http://[::ffff:169.254.169.254]/"}, "url"),
+        ({"url": "http://[fec0::2]/"}, "url"),
+        ({"url": "http://[::7f00:1]/"}, "url"),
+        ({"url": "http://[::ffff:0:7f00:1]/"}, "url"),
+        ({"url": "http://[64:ff9b:1::1]/"}, "url"),
         ({"url": "http://localhost:9000/"}, "url"),
         ({"url": "https://bücher.example/"}, "url"),
         ({"url": "https://example.com:70000/"}, "url"),
