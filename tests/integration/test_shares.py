@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import OperationalError
 
 from api.app import create_app
 from api.services import EXTENSION
@@ -136,6 +137,16 @@ def test_an_owner_has_a_bounded_number_of_links(client, share, job, monkeypatch)
     monkeypatch.setattr(shares, "MOST", 1)
     share()
     assert client.post(URL, json={"job": job.id}, headers=ANN).status_code == 422
+
+
+def test_two_links_are_not_made_at_a_time(sessions, job):
+    """Each would count the links that there are, and make the last one."""
+    with sessions.begin() as first:
+        shares.make(first, "ann", job.id, None, 1)
+        with sessions() as second:
+            second.execute(text("SET LOCAL lock_timeout = '20ms'"))
+            with pytest.raises(OperationalError, match="lock timeout"):
+                shares.make(second, "ann", job.id, None, 1)
 
 
 def test_pages_make_list_and_revoke_a_link(client, job):
