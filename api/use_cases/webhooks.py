@@ -65,7 +65,7 @@ def test(services: Services, who: Principal, webhook_id: int) -> DeliveryBody:
     """Have a message sent that says no more than that it arrives. Raises NotFound, Conflict."""
 
     def send(session: Session) -> deliveries.DeliveryView:
-        endpoint = endpoints.find(session, who.owner, webhook_id)
+        endpoint = endpoints.find(session, who.owner, webhook_id, is_locked=True)
         return deliveries.test(session, who.owner, endpoint, services.settings.base_url)
 
     return DeliveryBody.of(transact(services.sessions, send))

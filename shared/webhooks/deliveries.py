@@ -8,11 +8,13 @@ answer holds up all that waits for it, so that it costs one try and not a thousa
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, Literal, cast
+from uuid import UUID, uuid5
 
 import structlog
 from sqlalchemy import case, func, select, text, update
@@ -37,10 +39,12 @@ State = Literal["waiting", "delivered", "dead"]
 TRY_HOURS: Final = 24  # that a message is tried for, since it could not be sent
 FIRST_PAUSE_SECONDS: Final = 5.0
 LONGEST_PAUSE_SECONDS: Final = 3600.0
+_MOST_OF_AN_OWNER: Final = 2  # sent at a time: silent receivers of one hold up nobody else
 _HOLD_SECONDS: Final = 60.0  # of one try: longer than any takes
 _KEPT_DAYS: Final = 7  # after it was delivered
 _KEPT_DEAD_DAYS: Final = 30
 _BATCH: Final = 1000
+_MESSAGES: Final = UUID("1a8f8f0e-6c1c-4b39-9a53-0d9a35f3a3c6")  # the namespace of their ids
 _READ: Final = Span(limit=2 * messages.MOST_PICTURES, states=(ImageState.SUCCEEDED, ImageState.FAILED))
 
 
@@ -49,6 +53,7 @@ class Outgoing:
     """A message that is to be sent now."""
 
     id: int
+    owner: str
     message: str  # its id for the receiver
     target: str
     url: str
@@ -85,12 +90,18 @@ def record(event: OutboxEvent, *, sessions: Sessions, base: str) -> None:
 
 def test(session: Session, owner: str, endpoint: Endpoint, base: str) -> DeliveryView:
     """Have a message sent to an endpoint that says no more than that it arrives. Raises Conflict where it has no URL
-    of its own, or is paused.
+    of its own, is paused, or another test waits.
+
+    The caller holds the endpoint locked.
     """
     if endpoint.url is None:
         raise Conflict("It has no URL of its own: its jobs name theirs.")
     if endpoint.paused:
         raise Conflict("It is paused.")
+    waits = WebhookDelivery.delivered_at.is_(None) & WebhookDelivery.dead_at.is_(None)
+    tests = select(WebhookDelivery.id).where(WebhookDelivery.target == str(endpoint.id), waits)
+    if session.scalar(tests.where(WebhookDelivery.kind == messages.TEST).limit(1)) is not None:
+        raise Conflict("It waits to be sent already.")
     now: datetime = session.scalars(select(func.clock_timestamp())).one()
     payload = messages.of_test(now, base)
     row = WebhookDelivery(
@@ -104,16 +115,19 @@ def test(session: Session, owner: str, endpoint: Endpoint, base: str) -> Deliver
 # Index: ix_webhook_deliveries_due.
 _TAKE = text("""
     WITH taken AS (
-        SELECT id
-        FROM webhook_deliveries
+        SELECT waiting.id
+        FROM webhook_deliveries AS waiting
+        JOIN webhook_endpoints ON webhook_endpoints.id = waiting.endpoint_id
         WHERE delivered_at IS NULL
           AND dead_at IS NULL
           AND due_at <= clock_timestamp()
           -- One at a time to each receiver.
           AND NOT target = ANY(CAST(:busy AS text[]))
-        ORDER BY due_at, id
+          -- No owner has all the places.
+          AND NOT owner = ANY(CAST(:served AS text[]))
+        ORDER BY due_at, waiting.id
         LIMIT 1
-        FOR UPDATE SKIP LOCKED
+        FOR UPDATE OF waiting SKIP LOCKED
     )
     UPDATE webhook_deliveries AS delivery
     SET tries = tries + 1,
@@ -121,8 +135,8 @@ _TAKE = text("""
     FROM taken, webhook_endpoints AS endpoint
     WHERE delivery.id = taken.id
       AND endpoint.id = delivery.endpoint_id
-    RETURNING delivery.id, message, target, coalesce(delivery.url, endpoint.url) AS url, format, payload, tries, secret,
-              CASE WHEN old_until > clock_timestamp() THEN old_secret END AS old_secret
+    RETURNING delivery.id, owner, message, target, coalesce(delivery.url, endpoint.url) AS url, format, payload, tries,
+              secret, CASE WHEN old_until > clock_timestamp() THEN old_secret END AS old_secret
 """)
 
 _DELIVERED = text("""
@@ -210,13 +224,19 @@ _STATE: Final = case(
 )
 
 
-def take(session: Session, busy: Collection[str]) -> Outgoing | None:
-    """Take the delivery that has been due for longest, but none to a target in `busy`; it is due again in a minute."""
-    row = session.execute(_TAKE, {"busy": list(busy), "seconds": _HOLD_SECONDS}).mappings().one_or_none()
+def take(session: Session, sending: Collection[Outgoing] = ()) -> Outgoing | None:
+    """Take the delivery that has been due for longest, beside those that are being sent; it is due again in a minute.
+
+    None to a receiver that is being sent to, and none of an owner who has two on the way.
+    """
+    counts = Counter(one.owner for one in sending)
+    served = [owner for owner, count in counts.items() if count >= _MOST_OF_AN_OWNER]
+    given = {"busy": [one.target for one in sending], "served": served, "seconds": _HOLD_SECONDS}
+    row = session.execute(_TAKE, given).mappings().one_or_none()
     if row is None:
         return None
-    given = {name: value for name, value in row.items() if name not in {"secret", "old_secret"}}
-    return Outgoing(**given, secrets=tuple(filter(None, (row["secret"], row["old_secret"]))))
+    columns = {name: value for name, value in row.items() if name not in {"secret", "old_secret"}}
+    return Outgoing(**columns, secrets=tuple(filter(None, (row["secret"], row["old_secret"]))))
 
 
 def delivered(session: Session, outgoing: Outgoing) -> None:
@@ -240,9 +260,9 @@ def failed(session: Session, outgoing: Outgoing, failure: Failure) -> int:
     seconds = min(max(pause_seconds(outgoing.tries), failure.pause_seconds), LONGEST_PAUSE_SECONDS)
     said = {"reason": failure.reason, "is_away": failure.is_away, "is_gone": failure.is_gone}
     which = {"id": outgoing.id, "target": outgoing.target, "seconds": seconds, "hours": TRY_HOURS}
-    dead: int = sum(session.scalars(_FAILED, said | which))
     if failure.is_gone:
-        _pause(session, outgoing.id)
+        _pause(session, outgoing.id)  # first: what is recorded until then is given up too
+    dead: int = sum(session.scalars(_FAILED, said | which))
     return dead
 
 
@@ -282,16 +302,17 @@ def find(session: Session, owner: str, delivery_id: int) -> DeliveryView:
 def replay(session: Session, owner: str, delivery_id: int) -> DeliveryView:
     """Have a message sent once more, under its own id. Raises NotFound, and Conflict while it waits anyway."""
     found = find(session, owner, delivery_id)
+    if endpoints.find(session, owner, found.endpoint_id, is_locked=True).paused:
+        raise Conflict("Its webhook is paused.")
     if not session.scalars(_REPLAY, {"owner": owner, "id": delivery_id, "endpoint_id": None}).all():
-        paused = endpoints.find(session, owner, found.endpoint_id).paused
-        raise Conflict("Its webhook is paused." if paused else "It waits to be sent already.")
+        raise Conflict("It waits to be sent already.")
     session.expire_all()
     return find(session, owner, delivery_id)
 
 
 def replay_dead(session: Session, owner: str, endpoint_id: int) -> int:
     """Have all that was given up for an endpoint sent again; return how many. Raises NotFound, Conflict."""
-    if endpoints.find(session, owner, endpoint_id).paused:
+    if endpoints.find(session, owner, endpoint_id, is_locked=True).paused:
         raise Conflict("It is paused.")
     return len(session.scalars(_REPLAY, {"owner": owner, "id": None, "endpoint_id": endpoint_id}).all())
 
@@ -310,10 +331,14 @@ def _forget(session: Session) -> int:
 
 
 def _record(session: Session, event: OutboxEvent, base: str) -> None:
+    now: datetime = session.scalars(select(func.clock_timestamp())).one()
+    if event.at < now - timedelta(days=_KEPT_DAYS):
+        return  # its messages may have been sent and forgotten
     asks = session.execute(
-        select(WebhookEndpoint.id, WebhookEndpoint.url, WebhookEndpoint.kinds).where(
-            WebhookEndpoint.owner == event.owner, WebhookEndpoint.paused.is_(False)
-        )
+        select(WebhookEndpoint.id, WebhookEndpoint.url, WebhookEndpoint.kinds)
+        .where(WebhookEndpoint.owner == event.owner, WebhookEndpoint.paused.is_(False))
+        .order_by(WebhookEndpoint.id)
+        .with_for_update(read=True)  # a pause gives up what waits then
     ).all()
     if not asks:
         return
@@ -329,10 +354,19 @@ def _record(session: Session, event: OutboxEvent, base: str) -> None:
     view = _view_of(session, event) if row is not None and row.ended_at == event.at else None
     payload = messages.of_end(kind, event.at, event.job_id, view, base)
     common = {"event_id": event.id, "kind": kind, "job_id": event.job_id, "payload": payload}
-    rows = [{"endpoint_id": at, "url": url, "target": url or str(at)} | common for at, url in wanted]
+    rows = [
+        {"endpoint_id": at, "url": url, "target": f"{at} {url}" if url else str(at), "message": _message(at, event)}
+        | common
+        for at, url in wanted
+    ]
     session.execute(
         insert(WebhookDelivery).values(rows).on_conflict_do_nothing(index_elements=["endpoint_id", "event_id"])
     )
+
+
+def _message(endpoint_id: int, event: OutboxEvent) -> str:
+    """Return the id of an event's message to an endpoint: the same each time, and no other farm's."""
+    return str(uuid5(_MESSAGES, f"{endpoint_id} {event.id} {event.at.timestamp()}"))
 
 
 def _view_of(session: Session, event: OutboxEvent) -> JobView | None:

@@ -24,6 +24,7 @@ MOST: Final = 20  # of an owner
 LONGEST_NAME: Final = 60  # characters
 OLD_SECRET_HOURS: Final = 24  # that the secret before goes on signing
 _SECRET_BYTES: Final = 32
+_LOCKS: Final = 0x57E9FA27  # the advisory locks of owners who make one
 
 
 @dataclass(frozen=True)
@@ -55,9 +56,9 @@ def every(session: Session, owner: str) -> list[Endpoint]:
     return [_endpoint(row) for row in rows]
 
 
-def find(session: Session, owner: str, endpoint_id: int) -> Endpoint:
-    """Return one of an owner's endpoints. Raises NotFound."""
-    return _endpoint(_row(session, owner, endpoint_id, is_read=True))
+def find(session: Session, owner: str, endpoint_id: int, *, is_locked: bool = False) -> Endpoint:
+    """Return one of an owner's endpoints, locked against a pause and a deletion if asked. Raises NotFound."""
+    return _endpoint(_row(session, owner, endpoint_id, is_locked=is_locked))
 
 
 def make(session: Session, owner: str, given: Mapping[str, Any], allowed: Networks) -> WithSecret:
@@ -66,6 +67,7 @@ def make(session: Session, owner: str, given: Mapping[str, Any], allowed: Networ
     `given` may have url, name, format and kinds. Without a URL it is the one of addresses that jobs name.
     """
     problems = _problems(given, allowed)
+    session.execute(_OWNER_LOCK, {"locks": _LOCKS, "owner": owner})  # two at a time could be one too many
     others = every(session, owner)
     if given.get("url") is None and any(other.url is None for other in others):
         accepted = "a URL, or rotate the secret of the one that there is"
@@ -126,6 +128,8 @@ def new_secret() -> str:
     return f"whsec_{base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}"
 
 
+_OWNER_LOCK: Final = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:owner))")
+
 _GIVE_UP: Final = text("""
     UPDATE webhook_deliveries
     SET dead_at = clock_timestamp(),
@@ -136,9 +140,9 @@ _GIVE_UP: Final = text("""
 """)
 
 
-def _row(session: Session, owner: str, endpoint_id: int, *, is_read: bool = False) -> WebhookEndpoint:
-    """Return an endpoint's row, locked unless it `is_read` only. Raises NotFound."""
-    row = session.get(WebhookEndpoint, endpoint_id, with_for_update=None if is_read else True)
+def _row(session: Session, owner: str, endpoint_id: int, *, is_locked: bool = True) -> WebhookEndpoint:
+    """Return an endpoint's row. Raises NotFound."""
+    row = session.get(WebhookEndpoint, endpoint_id, with_for_update=True if is_locked else None)
     if row is None or row.owner != owner:
         raise NotFound(f"There is no webhook {endpoint_id}.")
     return row

@@ -46,13 +46,13 @@ def send_due(sessions: Sessions, allowed: Networks) -> Sent:
     May be ended anywhere: what was being sent is sent again a minute later.
     """
     delivered = failed = dead = 0
-    end, running = time.monotonic() + _ROUND_SECONDS, dict[Future[int | None], str]()
+    end, running = time.monotonic() + _ROUND_SECONDS, dict[Future[int | None], Outgoing]()
     with ThreadPoolExecutor(_AT_ONCE, "webhook") as threads:
         while True:
             is_open = time.monotonic() < end and len(running) < _AT_ONCE
-            found = transact(sessions, partial(deliveries.take, busy=running.values())) if is_open else None
+            found = transact(sessions, partial(deliveries.take, sending=running.values())) if is_open else None
             if found is not None:
-                running[threads.submit(_deliver, sessions, found, allowed)] = found.target
+                running[threads.submit(_deliver, sessions, found, allowed)] = found
                 continue
             if not running:
                 return Sent(delivered, failed, dead)
