@@ -1,4 +1,4 @@
-"""Indexes of the jobs that wait for others: by what they wait for, and all of them.
+"""Indexes of the jobs that wait for others: by what they wait for, and all that are open.
 
 Revision: 0036, after 0035. The farm goes on while they are built, however many jobs there are.
 """
@@ -29,7 +29,13 @@ def upgrade() -> None:
             postgresql_with={"fastupdate": "off"},
             postgresql_concurrently=True,
         )
-        op.create_index(WAITS, "jobs", ["id"], postgresql_where=sa.text("waits"), postgresql_concurrently=True)
+        op.create_index(
+            WAITS,
+            "jobs",
+            ["id"],
+            postgresql_where=sa.text("waits AND state = 'open'"),
+            postgresql_concurrently=True,
+        )
 
 
 def downgrade() -> None:

@@ -66,7 +66,7 @@ class Job(Base):
             postgresql_where=text("waits"),
             postgresql_with={"fastupdate": "off"},
         ),
-        Index("ix_jobs_waits", "id", postgresql_where=text("waits")),
+        Index("ix_jobs_waits", "id", postgresql_where=text("waits AND state = 'open'")),
         # An owner's latest job of each experiment.
         Index("ix_jobs_lesson", "owner", "lesson", "id", postgresql_where=text("lesson IS NOT NULL")),
         # What an owner's programs wait for at a door.
