@@ -14,11 +14,11 @@ from sqlalchemy import Engine
 from api.background_polls import Poll
 from api.quotas import Places
 from api.readiness import Readiness
-from api.security.keyring import Keyring
-from api.security.secret import kept_secret
 from api.state_lookups import StateLookups
+from shared.accounts.keyring import Keyring
 from shared.accounts.principal import Principal, Role
 from shared.accounts.scope import EVERYBODYS
+from shared.accounts.secret import kept_secret
 from shared.db.farm import farm_id
 from shared.db.sessions import Sessions, connect, sessions, transact
 from shared.db.states import ImageState

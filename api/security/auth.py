@@ -14,10 +14,10 @@ from werkzeug.exceptions import MethodNotAllowed
 from api.programs import SDAPI, is_program
 from api.security import rules, sessions
 from api.security.key_guesses import Guesses
-from api.security.keyring import Keyring
 from api.security.origin import SAFE_METHODS
 from api.services import Services, services
 from shared.accounts import keys
+from shared.accounts.keyring import Keyring
 from shared.accounts.principal import LOCAL, Principal, Role
 from shared.db.sessions import transact
 from shared.errors import Forbidden, TooManyTries, Unauthorized, Unavailable

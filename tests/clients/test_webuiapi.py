@@ -56,7 +56,7 @@ def test_the_newest_client_makes_its_27_calls(farm, client, drawing, checkpoint_
     assert len(told["enlarged"]["images"]) == 1
     assert len(told["all enlarged"]["images"]) == 2
     assert told["png info"].startswith("a lake\nSteps: 4")
-    assert (told["interrupted"], told["skipped"], told["interrogated"]) == ({}, None, 501)
+    assert (told["interrupted"], told["skipped"], told["interrogated"]) == ({}, None, 404)
     assert told["refused"][0] == 422
     assert "Euler" in told["refused"][1]["detail"]
     assert [parts(one) for one in farm.requests] == [parts(one) for one in kept("webuiapi")["requests"]], (

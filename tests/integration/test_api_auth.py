@@ -12,8 +12,8 @@ from api.app import create_app
 from api.security import auth
 from api.security import sessions as browser_sessions
 from api.security.key_guesses import FREE_GUESSES
-from api.security.secret import kept_secret
 from api.services import EXTENSION
+from shared.accounts.secret import kept_secret
 from shared.db.tables import BrowserSession
 from shared.errors import SettingsError
 

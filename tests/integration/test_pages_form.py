@@ -506,7 +506,7 @@ def test_picture_whose_text_cannot_be_read_says_whose_it_is_and_leaves_the_defau
     assert "has no parameters that can be read" in form.text
     assert "a text of ComfyUI: it cannot be read" in form.text
     assert form.value("steps") == "20"
-    assert "links" not in form.text
+    assert "nodes" not in form.text
 
 
 def test_file_that_is_no_picture_is_told_on_the_form(client):

@@ -280,7 +280,7 @@ def test_the_text_in_a_picture_is_read(post):
 
 def test_what_the_farm_cannot_do_is_said(post):
     answer = post("interrogate", image=PNG, model="clip")
-    assert (answer.status_code, answer.get_json()["error"]) == (501, "Not Implemented")
+    assert (answer.status_code, answer.get_json()["error"]) == (404, "Not Found")
 
 
 def test_a_job_that_fails_is_an_error_with_its_reason(post, rendering):
@@ -436,7 +436,7 @@ def test_what_the_newest_client_of_scripts_sends_is_answered(client, services, r
         for one, answer in zip(requests, told, strict=True)
         if answer.status_code != 200
     ]
-    assert wrong == [(f"{URL}/interrogate", 501), (f"{URL}/txt2img", 422)]
+    assert wrong == [(f"{URL}/interrogate", 404), (f"{URL}/txt2img", 422)]
     assert all(answer.is_json for answer in told)
     client.post(f"{URL}/options", json={"sd_model_checkpoint": None, "CLIP_stop_at_last_layers": 1})
 

@@ -16,6 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from sqlalchemy import delete, event, func, insert, select, text
 
 from api.services import Services
+from shared.accounts import keyring
 from shared.db.sessions import transact
 from shared.db.tables import Base, Job, ModelFile, Upload
 from shared.media import uploads
@@ -182,9 +183,11 @@ def end(services: Services, pid: int) -> None:
 
 
 @pytest.fixture
-def trouble(services, checkpoint_factory) -> Database:
+def trouble(services, client, checkpoint_factory, monkeypatch) -> Database:
     checkpoint_factory("demo", native_size=64)
     services.readiness.storage()
+    client.get(JOBS)  # reads the keys, as each second does
+    monkeypatch.setattr(keyring, "FRESH_SECONDS", 3600.0)
     return Database(services)
 
 

@@ -35,13 +35,13 @@ class ErrorDetail(BaseModel):
     code: str | None
 
 
-class ErrorBody(BaseModel):
+class OpenAIErrorBody(BaseModel):
     """An error."""
 
     error: ErrorDetail
 
 
-ERRORS: Final[ResponseDict] = {str(status): ErrorBody for status in (400, 401, 403, 404, 409, 413, 415, 429, 503)}
+ERRORS: Final[ResponseDict] = {str(status): OpenAIErrorBody for status in (400, 401, 403, 404, 409, 413, 415, 429, 503)}
 """What every route of this door may answer."""
 
 

@@ -14,7 +14,7 @@ from shared.errors import NotFound
 _NANOSECONDS: Final = 10**9
 
 
-class ModelBody(BaseModel):
+class OpenAIModelBody(BaseModel):
     """A checkpoint."""
 
     id: str = Field(description="Its name; its title, where several have that name.")
@@ -27,7 +27,7 @@ class ModelListBody(BaseModel):
     """The checkpoints that can be used; the first is that of requests whose model is not known."""
 
     object: Literal["list"] = "list"
-    data: list[ModelBody]
+    data: list[OpenAIModelBody]
 
 
 def listed(services: Services) -> ModelListBody:
@@ -36,12 +36,12 @@ def listed(services: Services) -> ModelListBody:
     names = Counter(file.name for file in usable)
     ids = [file.name if names[file.name] == 1 else file.title for file in usable]
     times = [file.mtime_ns // _NANOSECONDS for file in usable]
-    return ModelListBody(data=[ModelBody(id=name, created=at) for name, at in zip(ids, times, strict=True)])
+    return ModelListBody(data=[OpenAIModelBody(id=name, created=at) for name, at in zip(ids, times, strict=True)])
 
 
-def one(services: Services, name: str) -> ModelBody:
+def one(services: Services, name: str) -> OpenAIModelBody:
     """Return the checkpoint that a name means. Raises NotFound."""
     found = known_checkpoints(services).only(name, "checkpoint")
     if found is None:
         raise NotFound(f"This farm has no model {name[:80]!r}: GET /v1/models lists those that it has.")
-    return ModelBody(id=name, created=found.mtime_ns // _NANOSECONDS)
+    return OpenAIModelBody(id=name, created=found.mtime_ns // _NANOSECONDS)

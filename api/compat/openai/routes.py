@@ -14,7 +14,7 @@ from api.compat.openai import errors, models
 from api.compat.openai.answer import Rendered
 from api.compat.openai.document import BODIES, EDIT, GENERATION, PICTURES
 from api.compat.openai.failures import failure
-from api.compat.openai.models import ModelBody, ModelListBody
+from api.compat.openai.models import ModelListBody, OpenAIModelBody
 from api.compat.openai.request import Wanted, edit, generation
 from api.compat.openai.stream import PictureEvents
 from api.http.body import read_json
@@ -44,7 +44,7 @@ def list_models() -> Response:
     return reply(models.listed(services()))
 
 
-@blueprint.get("/models/<path:model>", responses=answers(ModelBody, 200))
+@blueprint.get("/models/<path:model>", responses=answers(OpenAIModelBody, 200))
 def model(path: ModelPath) -> Response:
     """Get a checkpoint."""
     return reply(models.one(services(), path.model))

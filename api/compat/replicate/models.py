@@ -52,7 +52,7 @@ class VersionBody(BaseModel):
     openapi_schema: dict[str, Any] = SCHEMA
 
 
-class ModelBody(BaseModel):
+class ReplicateModelBody(BaseModel):
     """A checkpoint."""
 
     url: str
@@ -74,7 +74,7 @@ class ModelPage(BaseModel):
 
     previous: None = None
     next: None = None
-    results: list[ModelBody]
+    results: list[ReplicateModelBody]
 
 
 class VersionPage(BaseModel):
@@ -91,7 +91,7 @@ def listed(services: Services, root: str) -> ModelPage:
     return ModelPage(results=[_body(file, OWNER, root) for file in usable])
 
 
-def model(services: Services, owner: str, name: str, root: str) -> ModelBody:
+def model(services: Services, owner: str, name: str, root: str) -> ReplicateModelBody:
     """Return a checkpoint by its name. Raises NotFound."""
     return _body(_one(services, name), owner, root)
 
@@ -116,8 +116,8 @@ def _one(services: Services, name: str) -> Entry:
     return found
 
 
-def _body(file: Entry, owner: str, root: str) -> ModelBody:
-    return ModelBody(
+def _body(file: Entry, owner: str, root: str) -> ReplicateModelBody:
+    return ReplicateModelBody(
         url=f"{root}/models", owner=owner, name=file.name, description=file.note, latest_version=_version(file)
     )
 

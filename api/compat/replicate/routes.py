@@ -14,7 +14,7 @@ from api.compat.models import known
 from api.compat.replicate import models
 from api.compat.replicate import request as asked
 from api.compat.replicate.files import FileBody
-from api.compat.replicate.models import ModelBody, ModelPage, VersionBody, VersionPage
+from api.compat.replicate.models import ModelPage, ReplicateModelBody, VersionBody, VersionPage
 from api.compat.replicate.prediction import PREFIX, PredictionBody, PredictionPage
 from api.compat.replicate.request import PredictionRequest
 from api.compat.replicate.stream import PredictionEvents
@@ -138,7 +138,7 @@ def list_models() -> Response:
     return reply(models.listed(services(), _root()))
 
 
-@blueprint.get("/models/<owner>/<name>", responses=answers(ModelBody, 200) | NOT_FOUND)
+@blueprint.get("/models/<owner>/<name>", responses=answers(ReplicateModelBody, 200) | NOT_FOUND)
 def model(path: ModelPath) -> Response:
     """Get a checkpoint."""
     return reply(models.model(services(), path.owner, path.name, _root()))

@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from api.http.problems import Problem
 
 
-class ErrorBody(BaseModel):
+class WebUIErrorBody(BaseModel):
     """An error."""
 
     error: str = Field(description="The status in words.")
@@ -23,7 +23,7 @@ class ErrorBody(BaseModel):
 
 
 ERRORS: Final[ResponseDict] = {
-    str(status): ErrorBody for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 501, 503, 504)
+    str(status): WebUIErrorBody for status in (400, 401, 403, 404, 409, 413, 415, 422, 429, 500, 503, 504)
 }
 """What every route of this door may answer."""
 

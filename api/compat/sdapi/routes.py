@@ -10,7 +10,6 @@ from typing import Any, Final
 from flask import Response
 from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, Field
-from werkzeug.exceptions import NotImplemented as NotHere
 
 from api.compat.sdapi import answers, bodies, errors, extras, generation, lists, live, options
 from api.compat.sdapi.answers import Wanted
@@ -26,6 +25,7 @@ from api.schemas.jobs import JobBody
 from api.security import auth
 from api.services import Services, services
 from api.use_cases import catalogue, doors
+from shared.errors import NotFound
 from shared.infotext.grammar import taken_apart
 from shared.params.codecs import SIZE
 
@@ -94,7 +94,7 @@ def png_info() -> Response:
 def interrogate() -> Response:
     """Say in words what a picture shows: no model of this farm can."""
     bodies.read(OnePicture, read_json())
-    raise NotHere("This farm has no model that says in words what a picture shows.")
+    raise NotFound("This farm has no model that says in words what a picture shows.")
 
 
 @blueprint.get("/progress", responses=JSON)
