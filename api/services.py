@@ -58,8 +58,8 @@ class Services:
     stopping: Event = field(default_factory=Event)  # set when the server stops: streams and waits end
 
     def limits(self, who: Principal) -> Limits:
-        """Return the limits of admission for who asks: of those with keys operators may be urgent, and whom a setting
-        names.
+        """Return the limits of admission for the caller: of those with keys, operators may be urgent, and owners that a
+        setting names.
         """
         limits, names = self.settings.limits, self.settings.urgent_owners.split(",")
         may_be_urgent = who.role.includes(Role.OPERATOR) or EVERYBODY in names

@@ -26,7 +26,7 @@ from shared.settings import Settings
 T = TypeVar("T")
 
 _HERE: Final = Principal("farm keys", Role.ADMIN)
-"""Whoever reaches the database may do everything with it anyway."""
+"""People who reach the database may do everything with it anyway."""
 _DEFAULT_OWNER: Final = "admin"
 _HEADINGS: Final = ("key", "owner", "role", "name", "made", "used", "until")
 

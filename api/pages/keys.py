@@ -32,7 +32,7 @@ def create() -> AnyResponse:
     """Make a key and show it, once."""
     given: dict[str, object] = {name: text for name in _FIELDS if (text := request.form.get(name, "").strip())}
     days = given.get("days")
-    if isinstance(days, str) and days.isdecimal() and len(days) < 9:  # what is no number is refused by its name
+    if isinstance(days, str) and days.isdecimal() and len(days) < 9:  # others are refused by their name
         given["days"] = int(days)
     try:
         made = use_cases.create(services(), auth.principal(), given)

@@ -1,4 +1,4 @@
-"""The page of the farm's queue, for whoever runs the farm: whose jobs wait and run, and nothing of what they render."""
+"""The page of the farm's queue, for its operators: whose jobs wait and run, without their pictures."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from shared.params.table import Parameter, parameters
 from shared.settings import Limits
 
 WITHOUT_VALUES: Final = frozenset({"prompt_matrix", "dynamic_prompts"})
-"""What takes its values from the prompt."""
+"""Axes that take their values from the prompt."""
 _UNTOLD: Final = WITHOUT_VALUES | {"prompts", "lora_name"}  # their values say more than a title does
 _WORDS: Final = {"prompt_replace": prompts.replaced, "prompt_order": prompts.ordered}
 _EDITS: Final = _WORDS.keys() | {"styles", "lora", "lora_name"}
@@ -23,7 +23,7 @@ _EDITS: Final = _WORDS.keys() | {"styles", "lora", "lora_name"}
 
 
 def values(job: JobBody, place: int) -> list[str]:
-    """Return the values of the axis of a job at `place`; none, if they cannot be told for certain."""
+    """Return the values of the axis of a job at `place`; none, if they are not certain."""
     axis = job.axes[place]
     if axis.field in _UNTOLD or any(title.endswith("…") for title in axis.values):
         return []

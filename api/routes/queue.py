@@ -1,4 +1,4 @@
-"""The farm's queue over HTTP, for whoever runs the farm."""
+"""The farm's queue over HTTP, for its operators."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def upload_link(sha256: str) -> str:
 
 
 def image_page(job_id: int, index: int) -> str:
-    """Return the address of an image on the page of its job, be it on a later one or in a cell of a sweep."""
+    """Return the address of an image on the page of its job, also on a later one or in a cell of a sweep."""
     return f"/jobs/{job_id}?image={index}#image-{index}"
 
 

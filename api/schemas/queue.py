@@ -12,7 +12,7 @@ from shared.queue.queries import JobView, Page
 
 
 class QueuedJobBody(BaseModel):
-    """A job as whoever runs the farm may see it: whose it is and where it stands, and nothing of its pictures."""
+    """A job as operators may see it: whose it is and where it stands, without its pictures."""
 
     id: int
     owner: str

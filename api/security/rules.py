@@ -1,4 +1,4 @@
-"""Who may ask for what: for every route the least role. What is not listed is an admin's.
+"""Who may ask for what: for every route the least role. A route that is not listed is an admin's.
 
 A role opens a route; whose jobs it shows there is the use case's part: one's own, everybody's for an admin.
 """

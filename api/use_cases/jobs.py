@@ -51,7 +51,7 @@ class Submitted:
     is_new: bool
 
 
-def submit(  # noqa: PLR0913 - what a job may say of itself
+def submit(  # noqa: PLR0913 - all that a job may say
     services: Services,
     who: Principal,
     given: object,

@@ -25,7 +25,7 @@ from shared.settings import Settings
 log = structlog.get_logger(__name__)
 
 FRESH_SECONDS: Final = 0.9
-"""How long a process goes by what it has read of the keys: one that is revoked opens nothing a second later."""
+"""How long a process keeps to the keys as it has read them: one that is revoked opens nothing a second later."""
 _NOTE_SECONDS: Final = 60.0  # between two notes by one process that a key was used, also if the first was not taken
 
 

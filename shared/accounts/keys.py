@@ -88,7 +88,8 @@ def parse(given: object, owner: str) -> NewKey:
     Raises Refused that names every wrong field.
     """
     fields: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
-    problems = [] if isinstance(given, Mapping) else [FieldError("body", "is no object", 'such as {"name": "laptop"}')]
+    wrong = FieldError("body", "is not an object", 'such as {"name": "laptop"}')
+    problems = [] if isinstance(given, Mapping) else [wrong]
     known = ("name", "owner", "role", "days")
     problems += [
         FieldError(str(name)[:LONGEST], "is not known", choices(known)) for name in fields if name not in known
@@ -100,9 +101,9 @@ def parse(given: object, owner: str) -> NewKey:
     if not _is_text(whose) or _IN_A_LIST & {*str(whose)}:
         problems.append(FieldError("owner", "cannot be an owner", f"{_TEXT}, without commas, colons and stars"))
     if role not in [*Role]:
-        problems.append(FieldError("role", "is no role", choices([*Role])))
+        problems.append(FieldError("role", "is not a role", choices([*Role])))
     if days is not None and (isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= MOST_DAYS):
-        problems.append(FieldError("days", "is no number of days", f"1 to {MOST_DAYS:,}, or nothing: for good"))
+        problems.append(FieldError("days", "is not a number of days", f"1 to {MOST_DAYS:,}, or nothing: for good"))
     if problems:
         raise _refused(problems)
     return NewKey(str(whose).strip(), Role(role), str(name).strip(), days)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from shared.db.tables import DoorOptions
 from shared.errors import FieldError, Refused
 
-LARGEST: Final = 2**14  # characters of them as JSON: every request at the door reads them
+LARGEST: Final = 2**14  # characters of them as JSON: every request of these clients reads them
 
 
 def find(session: Session, owner: str, door: str) -> dict[str, Any]:

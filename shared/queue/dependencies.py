@@ -101,7 +101,7 @@ def freed(session: Session) -> list[int]:
     return list(session.scalars(_FREED))
 
 
-# Whom nobody settled: an older process delivered the event, or deleted a job. Index: ix_jobs_waits.
+# Jobs that nobody settled: an older process delivered the event, or deleted a job. Index: ix_jobs_waits.
 _OVERDUE = text("""
     SELECT id
     FROM jobs AS job
@@ -137,7 +137,8 @@ _BEFORE = text("""
     ORDER BY wanted.id
 """)
 
-# What holds, releases or changes the job locks these first: what is read after them stays so until the commit.
+# Moves that hold, release or change the job lock these first, so all that is read after them stays so until the
+# commit.
 _LOCK_HELD = text("SELECT id FROM images WHERE job_id = :job_id AND state = 'held' ORDER BY id FOR UPDATE")
 _RELEASE = release_statement(
     """
@@ -170,7 +171,7 @@ def settle(session: Session, job_id: int) -> Settled:
     if verdict.hopeless is None:
         queued = _release(session, job_id, "what it waited for has ended")
     else:
-        with suppress(Conflict, NotFound):  # nothing of it waits any more
+        with suppress(Conflict, NotFound):  # none of its images waits any more
             transitions.cancel(session, EVERYBODYS, job_id, only_waiting=True, reason=verdict.hopeless)
         session.execute(_WAITS_NO_MORE, {"job_id": job_id})
     return Settled(job_id, queries.states(session, EVERYBODYS, [job_id]).get(job_id), queued)

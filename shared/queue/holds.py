@@ -16,7 +16,7 @@ _HOLD = with_history(
         FROM images
         WHERE job_id = :job_id
           AND {OWNED}
-          -- What was held for other jobs is held by hand from now on.
+          -- An image that was held for other jobs is held by hand from now on.
           AND (state = 'queued' OR state = 'held' AND (SELECT jobs.waits FROM jobs WHERE jobs.id = :job_id))
         ORDER BY id
         FOR UPDATE

@@ -278,7 +278,8 @@ _ALL = text(f"SELECT state FROM images WHERE job_id = :job_id AND {OWNED} ORDER 
 _NOTE_DELETED = text(f"""
     INSERT INTO history (event, job_id, detail) SELECT :event, id, owner FROM jobs WHERE id = :job_id AND {OWNED}
 """)  # noqa: S608 - a constant
-# What waits for the job locks it, so the statements after this one see all that does. Index: ix_jobs_after.
+# A job that comes to wait for this one locks it, so the statements after this one see all of those.
+# Index: ix_jobs_after.
 _LOCK_TO_DELETE = text(f"""
     SELECT id
     FROM jobs

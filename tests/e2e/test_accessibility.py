@@ -52,7 +52,7 @@ PAGES: Final = {
     "/s/<token>": ("{share}",),
     "an error": ("/nowhere",),
 }
-"""Addresses of every page, by its route; the numbers of jobs and the like are filled in."""
+"""Addresses of every page, by its route; the numbers of jobs and others are filled in."""
 ELSEWHERE: Final = {
     *("/sign-in", "/from-picture", "/typed", "/presets/<any(fill,keep,delete):way>"),  # ways to the form
     *("/adapters", "/choices", "/size", "/inpaint/painting"),  # parts of pages

@@ -1,4 +1,4 @@
-"""The door of AUTOMATIC1111's clients: what they send becomes a job, and what they read comes back."""
+"""The API of AUTOMATIC1111's clients: a request becomes a job, and the answer is in their form."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def app(standing_app: Flask) -> Flask:
 
 @pytest.fixture
 def rendering(services, monkeypatch):
-    """What is submitted is rendered at once."""
+    """Jobs are rendered at once."""
     monkeypatch.setattr(services.tickets, "publish", InstantWorker(services))
 
 
@@ -298,7 +298,7 @@ def test_a_job_that_is_interrupted_is_an_error(post, services, monkeypatch):
 
 @pytest.fixture
 def waiting(services):
-    """A job of two images that came through the door and waits."""
+    """A job of two images that came through this API and waits."""
     given = {"prompt": "sea", "count": 2, "width": 64, "height": 64, "steps": 4}
     job = jobs.submit(services, LOCAL, given, door=options.DOOR).job
     yield job
@@ -478,7 +478,7 @@ def keyed(home, tmp_path_factory):
 
 def test_the_key_is_the_password_of_any_user_and_here_alone(keyed):
     client = keyed.test_client()
-    sent = client.get(f"{URL}/options", auth=("whoever", "anns-long-key"))
+    sent = client.get(f"{URL}/options", auth=("anybody", "anns-long-key"))
     assert sent.status_code == 200
     assert client.get(f"{URL}/options", headers={"Authorization": "Bearer anns-long-key"}).get_json() == sent.get_json()
     refused = client.get(f"{URL}/options", auth=("ann", "wrong"))

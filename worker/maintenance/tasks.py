@@ -130,7 +130,7 @@ def _forget_queues(context: ChoreContext) -> Mapping[str, object]:
 
 
 def _settle_overdue(context: ChoreContext) -> Mapping[str, object]:
-    """Queue or cancel jobs that wait for others and were told of no end."""
+    """Queue or cancel jobs that wait for others and heard of no end."""
     settle = dependencies.settle_overdue
     return {"jobs": settle(sessions=context.sessions, tickets=context.tickets, events=context.events)}
 

@@ -78,7 +78,7 @@ def finished(job: JobBody) -> list[ImageBody]:
 
 
 def generated(services: Services, who: Principal, job: JobBody, wanted: Wanted) -> Iterator[str]:
-    """Return the answer of txt2img and img2img as JSON in parts: pictures, what was asked for, what was made of it.
+    """Return the answer of txt2img and img2img as JSON in parts: pictures, request, and the parameters that it became.
 
     Raises NotFound, StorageError.
     """

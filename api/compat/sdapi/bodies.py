@@ -1,6 +1,6 @@
-"""What clients of AUTOMATIC1111's web UI send, with the values that it takes for what they leave out.
+"""Requests of clients of AUTOMATIC1111's web UI, with the values that it takes for fields that they leave out.
 
-What is not named here is left alone: clients send much that concerns a program on one card and no farm.
+Fields that are not named here are left alone: clients send much that concerns a program on one card and no farm.
 """
 
 from __future__ import annotations

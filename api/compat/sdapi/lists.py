@@ -183,4 +183,4 @@ LISTS: Final[Mapping[str, tuple[str, Callable[[Services], object]]]] = {
 """Lists by their paths, each with a summary."""
 REFRESHES: Final = ("refresh-checkpoints", "refresh-vae", "refresh-loras", "refresh-embeddings")
 WITHOUT_EFFECT: Final = ("unload-checkpoint", "reload-checkpoint")
-"""What concerns a program on one card."""
+"""Requests that concern a program on one card."""

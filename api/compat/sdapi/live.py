@@ -1,6 +1,6 @@
-"""What happens to an owner's requests at this door: their progress, and their end before its time.
+"""The course of an owner's requests at this door: their progress, and their end before its time.
 
-There the whole program has one job, and whoever asks sees it and may end it. Here everybody sees and ends their own.
+There the whole program has one job, and every client sees it and may end it. Here everybody sees and ends their own.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def _label(given: object, labels: Sequence[str], name: str) -> str:
         return labels[int(text)]
     if label := next((one for one in labels if one.casefold() == text.casefold()), None):
         return label
-    raise wrong(name, f"{text[:LONGEST]!r} is no axis", f"0 to {len(labels) - 1}, or {choices(labels)}")
+    raise wrong(name, f"{text[:LONGEST]!r} is not an axis", f"0 to {len(labels) - 1}, or {choices(labels)}")
 
 
 def _values(given: Sequence[Any]) -> object:
