@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select, update
 
-from api.security import keyring
+from shared.accounts import keyring
 from api.services import EXTENSION
 from shared.accounts import keys
 from shared.accounts.principal import LOCAL, Principal, Role
