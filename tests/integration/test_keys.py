@@ -8,9 +8,8 @@ import pytest
 from flask import Flask
 from sqlalchemy import func, select, update
 
-from shared.accounts import keyring
 from api.services import EXTENSION
-from shared.accounts import keys
+from shared.accounts import keyring, keys
 from shared.accounts.principal import LOCAL, Principal, Role
 from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import transact
