@@ -109,8 +109,13 @@ def read_json() -> object:
 
 def read_as(model: type[Body]) -> Body:
     """Return the JSON body as a `model`. Raises as `read_json`, and Refused that names every bad field."""
+    return valid(model, read_json())
+
+
+def valid(model: type[Body], given: object) -> Body:
+    """Return what was given as a `model`. Raises Refused that names every bad field."""
     try:
-        return model.model_validate(read_json())
+        return model.model_validate(given)
     except ValidationError as error:
         raise refused(error) from None
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from flask import Blueprint, Response, flash, redirect, render_template, request, session
-from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
-from api.http.problems import refused
+from api.http.body import valid
 from api.http.responses import unchanging
 from api.languages import _
 from api.schemas.jobs import EXTENSIONS
@@ -66,10 +65,7 @@ def make() -> AnyResponse:
     """Make a link, which the list shows this once."""
     numbers = {name: request.form.get(name, "") for name in ("job", "index")}
     given = {name: min(int(typed[:19]), MAX_ID) for name, typed in numbers.items() if typed.isdecimal()}
-    try:
-        wanted = ShareRequest.model_validate({"job": MAX_ID} | given)
-    except ValidationError as error:
-        raise refused(error) from None
+    wanted = valid(ShareRequest, {"job": MAX_ID} | given)
     try:
         base = services().settings.public_url.rstrip("/") or request.host_url.rstrip("/")
         made = use_cases.make(services(), auth.principal(), wanted, base)

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Final
 
 from flask import Blueprint, Response, flash, redirect, render_template, request
-from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
-from api.http.problems import refused
+from api.http.body import valid
 from api.languages import _, lazy, ngettext
 from api.pages.query_args import number
 from api.schemas.webhooks import WebhookBody, WebhookChange, WebhookRequest
@@ -48,7 +47,7 @@ def make() -> Response:
     given = {"url": request.form.get("url", "").strip(), "kinds": kinds or None}
     given |= {name: request.form.get(name, "") for name in ("name", "format")}
     try:
-        made = use_cases.make(services(), auth.principal(), _read(WebhookRequest, given))
+        made = use_cases.make(services(), auth.principal(), valid(WebhookRequest, given))
     except Refused as error:
         wrong = {one.field: one for one in error.fields}
         return Response(_list(typed=request.form, errors=wrong), error.status)
@@ -141,10 +140,3 @@ def _one(webhook: WebhookBody) -> str:
         state_words=STATE_WORDS,
         colours=_STATES,
     )
-
-
-def _read(model: type[WebhookRequest], given: Mapping[str, object]) -> WebhookRequest:
-    try:
-        return model.model_validate(given)
-    except ValidationError as error:
-        raise refused(error) from None
