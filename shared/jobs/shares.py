@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import ColumnElement, delete, exists, func, not_, select, text
 from sqlalchemy.orm import Session
 
+from shared.db.owner_locks import OwnerLock, lock_owner
 from shared.db.states import ImageState
 from shared.db.tables import Image, Job, Picture
 from shared.db.tables import Share as Row
@@ -20,8 +21,6 @@ MOST: Final = 500  # of an owner
 USUAL_DAYS: Final = 30
 MOST_DAYS: Final = 365
 _TOKEN_BYTES: Final = 24
-_LOCKS: Final = 0x57E9FA28  # the advisory locks of owners who make one
-_OWNER_LOCK: Final = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:owner))")
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def make(session: Session, owner: str, job_id: int, index: int | None, days: int
     shown = picture.where(Image.state == ImageState.SUCCEEDED, not_(deleted))
     if index is not None and session.scalar(shown) is None:
         raise NotFound(f"Image {index} of job {job_id} has no picture yet, or it does not exist.")
-    session.execute(_OWNER_LOCK, {"locks": _LOCKS, "owner": owner})  # two at a time could be one too many
+    lock_owner(session, OwnerLock.SHARES, owner)  # two at a time could be one too many
     session.execute(delete(Row).where(Row.owner == owner, ~_lasts()))
     if (session.scalar(select(func.count()).where(Row.owner == owner)) or 0) >= MOST:
         problem = FieldError("job", f"would be one link more than {MOST}", "revoke one first")

@@ -17,16 +17,16 @@ from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
 from shared.accounts.scope import EVERYBODYS, OWNED, Scope
+from shared.db.owner_locks import OwnerLock, lock_owner
 from shared.db.states import ImageState, JobState
 from shared.db.tables import Job
 from shared.errors import Conflict, FieldError, NotFound, Refused
 from shared.params.scheduling import DependsOn
 from shared.queue import queries, transitions
-from shared.queue.history import Event, with_history
-from shared.queue.holds import release_statement
+from shared.queue.history import Event
+from shared.queue.holds import hold_statement, release_statement
 
 ACCEPTED: Final = "up to 100 ids of your jobs, none of which waits for this one"
-_LOCKS: Final = 0x57E9FA26  # the advisory locks of owners who change what their jobs wait for
 
 
 @dataclass(frozen=True)
@@ -201,8 +201,6 @@ def _release(session: Session, job_id: int, why: str) -> dict[str, int]:
     return {row.pool: row.images for row in moved}
 
 
-_OWNER_LOCK = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:owner))")
-
 # What a job waits for, and what that waits for, and so on: does it lead back to the job?
 _CIRCLE = text("""
     WITH RECURSIVE before (id, first) AS (
@@ -220,29 +218,14 @@ _CIRCLE = text("""
     )
     SELECT first FROM before WHERE id = :job_id ORDER BY first LIMIT 1
 """)
-_HOLD = with_history(
-    """
-    taken AS (
+_HOLD = hold_statement("""
         SELECT id
         FROM images
         WHERE job_id = :job_id
           AND state IN ('held', 'queued')
         ORDER BY id
         FOR UPDATE
-    ),
-    moved AS (
-        UPDATE images
-        SET state = 'held',
-            reason = :detail,
-            held_until = NULL,
-            held_behind = NULL
-        FROM taken
-        WHERE images.id = taken.id
-        RETURNING images.id, job_id, attempt, worker
-    )
-    """,
-    "SELECT count(*) FROM moved",
-)
+    """)
 _SET = text("UPDATE jobs SET after = :after, after_on = :on, waits = :waits WHERE id = :job_id")
 
 
@@ -252,7 +235,7 @@ def change(session: Session, job_id: int, after: tuple[int, ...] | None, on: Dep
     Takes the place of what held it before. Raises Refused, also where the jobs would wait for each other.
     """
     owner = session.get_one(Job, job_id).owner
-    session.execute(_OWNER_LOCK, {"locks": _LOCKS, "owner": owner})  # two at a time could close a circle
+    lock_owner(session, OwnerLock.DEPENDENCIES, owner)  # two at a time could close a circle
     job = session.get_one(Job, job_id, populate_existing=True)
     wanted: Any = tuple(job.after) if after is None else after
     when: Any = on or job.after_on

@@ -9,9 +9,29 @@ from shared.accounts.scope import OWNED, Scope
 from shared.queue.conflicts import refusal
 from shared.queue.history import Event, with_history
 
-_HOLD = with_history(
+
+def hold_statement(held: str) -> TextClause:
+    """Return a statement that holds the images that `held` selects and locks until released, and counts them."""
+    return with_history(
+        f"""
+        taken AS ({held}),
+        moved AS (
+            UPDATE images
+            SET state = 'held',
+                reason = :detail,
+                held_until = NULL,
+                held_behind = NULL
+            FROM taken
+            WHERE images.id = taken.id
+            RETURNING images.id, job_id, attempt, worker
+        )
+        """,  # noqa: S608 - constants of this package
+        "SELECT count(*) FROM moved",
+    )
+
+
+_HOLD = hold_statement(
     f"""
-    taken AS (
         SELECT id
         FROM images
         WHERE job_id = :job_id
@@ -20,19 +40,7 @@ _HOLD = with_history(
           AND (state = 'queued' OR state = 'held' AND (SELECT jobs.waits FROM jobs WHERE jobs.id = :job_id))
         ORDER BY id
         FOR UPDATE
-    ),
-    moved AS (
-        UPDATE images
-        SET state = 'held',
-            reason = :detail,
-            held_until = NULL,
-            held_behind = NULL
-        FROM taken
-        WHERE images.id = taken.id
-        RETURNING images.id, job_id, attempt, worker
-    )
-    """,  # noqa: S608 - a constant
-    "SELECT count(*) FROM moved",
+    """  # noqa: S608 - a constant
 )
 
 _WAITS_NO_MORE = text("UPDATE jobs SET waits = false WHERE id = :job_id AND waits")

@@ -13,6 +13,7 @@ from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from shared.db.owner_locks import OwnerLock, lock_owner
 from shared.db.tables import WebhookEndpoint
 from shared.errors import FieldError, NotFound, Refused
 from shared.webhooks import addresses
@@ -24,7 +25,6 @@ MOST: Final = 20  # of an owner
 LONGEST_NAME: Final = 60  # characters
 OLD_SECRET_HOURS: Final = 24  # that the secret before goes on signing
 _SECRET_BYTES: Final = 32
-_LOCKS: Final = 0x57E9FA27  # the advisory locks of owners who make one
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def make(session: Session, owner: str, given: Mapping[str, Any], allowed: Networ
     `given` may have url, name, format and kinds. Without a URL it is the one of addresses that jobs name.
     """
     problems = _problems(given, allowed)
-    session.execute(_OWNER_LOCK, {"locks": _LOCKS, "owner": owner})  # two at a time could be one too many
+    lock_owner(session, OwnerLock.WEBHOOKS, owner)  # two at a time could be one too many
     others = every(session, owner)
     if given.get("url") is None and any(other.url is None for other in others):
         accepted = "a URL, or rotate the secret of the one that there is"
@@ -127,8 +127,6 @@ def new_secret() -> str:
     """Return a random secret in the form of Standard Webhooks."""
     return f"whsec_{base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()}"
 
-
-_OWNER_LOCK: Final = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:owner))")
 
 _GIVE_UP: Final = text("""
     UPDATE webhook_deliveries
