@@ -107,9 +107,13 @@ def problems(services: Services, who: Principal, given: object) -> tuple[FieldEr
 
 def job(services: Services, who: Principal, job_id: int, span: Span = Span()) -> JobBody:  # noqa: B008 - frozen
     """Return a job with some of its images, their latest progress, and why it waits. Raises NotFound."""
-    view = transact(services.sessions, lambda session: queries.job(session, who.scope, job_id, span))
+    return body_of(services, transact(services.sessions, lambda session: queries.job(session, who.scope, job_id, span)))
+
+
+def body_of(services: Services, view: queries.JobView) -> JobBody:
+    """Return a job that was read with the latest progress of its images, and why it waits. Raises Unavailable."""
     waits = view.counts[ImageState.QUEUED] or view.counts[ImageState.HELD]
-    return JobBody.from_view(view, _live(services, view), services.explainer.explain(job_id) if waits else None)
+    return JobBody.from_view(view, _live(services, view), services.explainer.explain(view.id) if waits else None)
 
 
 def images(services: Services, who: Principal, job_id: int, span: Span) -> ImagePageBody:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from sqlalchemy.orm import Session
+
 from api.schemas.jobs import JobBody
 from api.services import Services
 from api.use_cases import jobs
@@ -12,7 +14,7 @@ from shared.accounts.principal import Principal
 from shared.db.sessions import transact
 from shared.jobs.lessons import BY_NAME, Lesson
 from shared.queue import queries
-from shared.queue.queries import MOST_IMAGES, Span
+from shared.queue.queries import MOST_IMAGES, JobView, Span
 
 
 def run(services: Services, who: Principal, lesson: Lesson, checkpoint: str, other: str) -> Submitted:
@@ -22,5 +24,10 @@ def run(services: Services, who: Principal, lesson: Lesson, checkpoint: str, oth
 
 def latest(services: Services, who: Principal) -> Mapping[str, JobBody]:
     """Return the owner's latest job of each experiment, by its name, with all images; without those never run."""
-    found = transact(services.sessions, lambda session: queries.latest_of_lessons(session, who.owner, BY_NAME))
-    return {name: jobs.job(services, who, job_id, Span(limit=MOST_IMAGES)) for name, job_id in found.items()}
+
+    def read(session: Session) -> tuple[dict[str, int], dict[int, JobView]]:
+        found = queries.latest_of_lessons(session, who.owner, BY_NAME)
+        return found, queries.several(session, who.own, found.values(), Span(limit=MOST_IMAGES))
+
+    found, views = transact(services.sessions, read)
+    return {name: jobs.body_of(services, views[job_id]) for name, job_id in found.items() if job_id in views}

@@ -155,6 +155,12 @@ def job(session: Session, whose: Scope, job_id: int, span: Span = Span()) -> Job
     return seen[0]
 
 
+def several(session: Session, whose: Scope, job_ids: Collection[int], span: Span) -> dict[int, JobView]:
+    """Return jobs by their ids, each with some of its images; those that are not in the scope are left out."""
+    rows = session.scalars(select(Job).where(Job.id.in_(job_ids), whose.covers(Job.owner))).all()
+    return {view.id: view for view in _views(session, rows, span)}
+
+
 def owner(session: Session, whose: Scope, job_id: int) -> str:
     """Return whose job it is. Raises NotFound."""
     found = session.scalar(select(Job.owner).where(Job.id == job_id, whose.covers(Job.owner)))
