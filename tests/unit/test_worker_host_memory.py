@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 from pathlib import Path
 
@@ -29,6 +31,18 @@ def is_out_of_memory_once_dropped(path: Path, looked_at: Path) -> bool:
     return not page_cache.holds(looked_at)
 
 
+def share_in_memory(path: Path) -> float:
+    """Return how much of a file the kernel has in memory, from 0 to 1. This reads nothing, as a look does."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        pages = (ctypes.c_ubyte * (len(mapped) // mmap.PAGESIZE))()
+        start = ctypes.c_char.from_buffer(mapped)
+        there = ctypes.c_void_p(ctypes.addressof(start))
+        failed = ctypes.CDLL(None).mincore(there, ctypes.c_size_t(len(mapped)), pages)
+        del start  # a mapping that is looked into cannot be closed
+    assert not failed
+    return sum(page & 1 for page in pages) / len(pages)
+
+
 @pytest.fixture
 def can_tell(tmp_path: Path) -> None:
     if not page_cache.holds(written(tmp_path / "known")):
@@ -39,7 +53,7 @@ def can_tell(tmp_path: Path) -> None:
 def test_a_file_that_was_just_written_or_read_is_in_memory_until_it_is_dropped(tmp_path: Path):
     path = written(tmp_path / "model.safetensors")
     assert page_cache.holds(path)
-    until(lambda: is_out_of_memory_once_dropped(path, path), 10, "the file to be dropped from memory")
+    until(lambda: is_out_of_memory_once_dropped(path, path), 60, "the file to be dropped from memory")
     path.read_bytes()
     assert page_cache.holds(path)
 
@@ -47,15 +61,18 @@ def test_a_file_that_was_just_written_or_read_is_in_memory_until_it_is_dropped(t
 @pytest.mark.usefixtures("can_tell")
 def test_that_a_file_was_looked_at_brings_it_into_no_memory(tmp_path: Path):
     path = written(tmp_path / "model.safetensors", 16 * MIB)
-    until(lambda: is_out_of_memory_once_dropped(path, path), 10, "the file to be dropped from memory")
-    assert not any(page_cache.holds(path) for _ in range(5))
+    until(lambda: is_out_of_memory_once_dropped(path, path), 60, "the file to be dropped from memory")
+    before = share_in_memory(path)
+    for _ in range(5):
+        page_cache.holds(path)  # a disk that answers at once passes for memory, so the answer is not asserted
+    assert share_in_memory(path) < before + 0.5
 
 
 @pytest.mark.usefixtures("can_tell")
 def test_a_folder_is_in_memory_when_its_files_are(tmp_path: Path):
     files = [written(tmp_path / "model" / part / "weights.safetensors") for part in ("unet", "vae")]
     assert page_cache.holds(tmp_path / "model")
-    until(lambda: is_out_of_memory_once_dropped(files[0], tmp_path / "model"), 10, "a part to be dropped from memory")
+    until(lambda: is_out_of_memory_once_dropped(files[0], tmp_path / "model"), 60, "a part to be dropped from memory")
 
 
 def test_what_is_not_there_or_says_nothing_is_not_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
