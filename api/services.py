@@ -15,7 +15,7 @@ from api.background_polls import Poll
 from api.quotas import Places
 from api.readiness import Readiness
 from api.state_lookups import StateLookups
-from shared.accounts.keyring import Keyring
+from shared.accounts.keyring import FRESH_SECONDS, Keyring
 from shared.accounts.principal import Principal, Role
 from shared.accounts.scope import EVERYBODYS
 from shared.accounts.secret import kept_secret
@@ -47,6 +47,7 @@ class Services:
     tickets: Tickets
     secret: str = field(repr=False)  # signs cookies
     keyring: Keyring
+    key_lookups: Poll[None]  # while streams are open: a key that is revoked ends them
     explainer: Explainer  # why jobs wait
     picture_reader: PictureReader
     state_lookups: StateLookups  # of jobs that are followed
@@ -65,10 +66,18 @@ class Services:
         may_be_urgent = who.role.includes(Role.OPERATOR) or EVERYBODY in names
         return limits.model_copy(update={"urgent_owners": None if may_be_urgent else tuple(filter(None, names))})
 
+    def still_knows(self, who: Principal) -> bool:
+        """False a second or two after the key of `who` was revoked: what goes on for long asks so while it does.
+
+        It waits for nothing, and has the keys read while somebody asks.
+        """
+        self.key_lookups.ask()
+        return self.keyring.still_knows(who)
+
     def close(self) -> None:
         """Close every connection; streams and waits end at once."""
         self.stopping.set()
-        for poll in (self.readiness, self.picture_bytes, self.free_bytes):
+        for poll in (self.readiness, self.picture_bytes, self.free_bytes, self.key_lookups):
             poll.close()
         self.state_lookups.close()
         self.tickets.close()
@@ -87,7 +96,6 @@ def join(settings: Settings) -> Services:
     keyring = Keyring(settings, factory, secret)
 
     def look_up(jobs: Collection[int]) -> Mapping[int, ImageState]:
-        keyring.refresh()  # whose streams go on
         return transact(factory, partial(queries.states, whose=EVERYBODYS, job_ids=jobs))
 
     storage, events = guarded(settings.storage, factory, ours), Events(settings.redis, ours)
@@ -100,6 +108,7 @@ def join(settings: Settings) -> Services:
         tickets=Tickets(settings.redis, ours),
         secret=secret,
         keyring=keyring,
+        key_lookups=Poll(keyring.refresh, lambda _: FRESH_SECONDS),
         explainer=Explainer(factory, settings.redis),
         picture_reader=PictureReader(settings.limits, is_shared=lambda: keyring.is_shared),
         state_lookups=StateLookups(look_up),

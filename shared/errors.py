@@ -38,6 +38,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+REVOKED: Final = "The key was revoked, or its time is over."
+"""What a request hears that was accepted with a key and goes on when that opens nothing any more."""
+
 STORAGE_AWAY: Final = "the storage takes no pictures"
 """The beginning of every message that nothing can be stored; the reason follows."""
 

@@ -50,6 +50,10 @@ class Held:
         """Give the place back. May be called again."""
         self._held.close()
 
+    def _may_go_on(self) -> bool:
+        """False once the server stops, or the key of who follows has been revoked."""
+        return not self._services.stopping.is_set() and self._services.still_knows(self._who)
+
     def __aiter__(self) -> AsyncIterator[bytes]:
         """Yield what is sent."""
         raise NotImplementedError
@@ -91,7 +95,7 @@ class Stream(Held):
 
     async def _follow(self) -> AsyncIterator[bytes]:
         looked = wrote = time.monotonic()
-        while self._job.state not in FINAL and not self._services.stopping.is_set():
+        while self._job.state not in FINAL and self._may_go_on():
             received = await next_event(self._subscription, _TURN_SECONDS)
             now = time.monotonic()
             if received:
@@ -109,7 +113,7 @@ class Stream(Held):
 
     async def _look(self) -> None:
         state = await asyncio.wrap_future(self._services.state_lookups.state(self._job.job))
-        if state is None or not self._services.keyring.still_knows(self._who):
+        if state is None:
             raise _Deleted
         self._job = JobChanged(self._job.job, state)
 
@@ -144,13 +148,8 @@ class Ends(Held):
         told = {event.id for event in self._missed}
         for event in self._missed:
             yield _written("ended", str(event.id), {"job": event.job_id, "state": event.state})
-        began = wrote = looked = time.monotonic()
-        while not self._services.stopping.is_set() and time.monotonic() - began < _ENDS_SECONDS:
-            if time.monotonic() - looked > LOOK_SECONDS:
-                looked = time.monotonic()
-                await asyncio.to_thread(self._services.keyring.refresh)
-                if not self._services.keyring.still_knows(self._who):
-                    break
+        began = wrote = time.monotonic()
+        while self._may_go_on() and time.monotonic() - began < _ENDS_SECONDS:
             received = await next_event(self._subscription, _TURN_SECONDS)
             news = received.event if received else None
             if isinstance(news, JobEnded) and news.id not in told:
@@ -163,7 +162,7 @@ class Ends(Held):
 
 
 class _Deleted(Exception):
-    """The job was deleted, or the key of who follows it revoked."""
+    """The job was deleted."""
 
 
 def in_thread(parts: AsyncIterator[bytes]) -> Iterator[bytes]:

@@ -21,7 +21,7 @@ from api.services import Services
 from api.use_cases import jobs
 from shared.accounts.principal import Principal
 from shared.db.states import ImageState
-from shared.errors import FarmError, Unavailable
+from shared.errors import REVOKED, FarmError, Unauthorized, Unavailable
 from shared.messaging.events import Event, PreviewChanged, Progress, Subscription
 
 log = structlog.get_logger(__name__)
@@ -95,10 +95,13 @@ class Watch:
     async def events(self) -> AsyncIterator[Event | None]:
         """Yield what happens to the job until it has ended, the time is over or the server stops; None now and then.
 
-        Events are hints: the job's state is looked up as well, also while Redis is away.
+        Events are hints: the job's state is looked up as well, also while Redis is away. Raises Unauthorized once the
+        key of who watches has been revoked.
         """
         began, looked = time.monotonic(), 0.0
         while not (self._services.stopping.is_set() or time.monotonic() - began > self.seconds):
+            if not self._services.still_knows(self._who):
+                raise Unauthorized(REVOKED)
             if time.monotonic() - looked > sse.LOOK_SECONDS:
                 looked = time.monotonic()
                 with suppress(Unavailable):
@@ -111,9 +114,13 @@ class Watch:
             yield received.event if received else None
 
     async def happened(self) -> None:
-        """Return when the job has ended, the time is over or the server stops."""
-        async for _ in self.events():
-            pass
+        """Return when the job has ended, the time is over, the server stops or the key was revoked.
+
+        Of a key that was revoked the request hears when it goes on, because it shows the key again then.
+        """
+        with suppress(Unauthorized):
+            async for _ in self.events():
+                pass
 
     def close(self) -> None:
         """Give the place back, and cancel a submitted job that has not ended. May be called again."""

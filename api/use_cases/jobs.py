@@ -26,7 +26,7 @@ from shared.admission.axes.wildcards import Wildcards
 from shared.admission.parse import JobRequest, parse
 from shared.db.sessions import transact
 from shared.db.states import ImageState
-from shared.errors import FieldError, Refused, StorageError
+from shared.errors import REVOKED, FieldError, Refused, StorageError, Unauthorized
 from shared.media import uploads
 from shared.media.storage import job_prefix
 from shared.messaging.events import JobChanged
@@ -131,13 +131,16 @@ def state(services: Services, who: Principal, job_id: int) -> ImageState:
 def wait(services: Services, who: Principal, job_id: int, seconds: float) -> tuple[JobBody, bool]:
     """Return a job when it has ended or `seconds` have passed, and whether it was waited for at all.
 
-    Waiting takes a thread, so only some may wait at a time; the others look again on their own.
+    Waiting takes a thread, so only some may wait at a time; the others look again on their own. Raises Unauthorized
+    once the key of who waits has been revoked.
     """
     if not services.waits.take(who.owner):
         return job(services, who, job_id), False
     try:
         end = time.monotonic() + seconds
         while not state(services, who, job_id).is_final and time.monotonic() < end:
+            if not services.still_knows(who):
+                raise Unauthorized(REVOKED)
             if services.stopping.wait(_WAIT_SECONDS):
                 break
         return job(services, who, job_id), True

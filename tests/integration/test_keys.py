@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,7 +14,7 @@ from shared.accounts import keyring, keys
 from shared.accounts.principal import LOCAL, Principal, Role
 from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import transact
-from shared.db.tables import ApiKey
+from shared.db.tables import ApiKey, Job
 from shared.errors import Refused, Unavailable
 
 KEYS = "/api/v1/keys"
@@ -124,6 +125,33 @@ def test_a_browser_is_signed_out_with_its_key(client, clock, make, sessions):
     transact(sessions, lambda session: keys.revoke(session, LOCAL, number))
     clock.pass_second()
     assert client.get("/jobs").headers["Location"].startswith("/sign-in")
+
+
+def test_all_that_goes_on_ends_with_the_key(app, make, sessions, job_factory, checkpoint_factory):
+    checkpoint_factory()
+    client, (headers, number) = app.test_client(), make()
+    job = job_factory(owner="ann").id
+    waiting = {"prompt": "a lake", "pool": "nobody-renders-here", "stream": True}
+    streams = [
+        client.get(f"/api/v1/jobs/{job}/events", headers=headers, buffered=False),
+        client.get("/api/v1/events", headers=headers, buffered=False),
+        client.get(f"/replicate/v1/predictions/{job}/stream", headers=headers, buffered=False),
+        client.post("/v1/images/generations", json=waiting, headers=headers, buffered=False),
+    ]
+    submitted = int(streams[-1].headers["Location"].rpartition("/")[2])
+    parts = [iter(one.response) for one in streams]
+    assert all(next(part) for part in parts)
+    began = time.monotonic()
+    transact(sessions, lambda session: keys.revoke(session, LOCAL, number))
+    *_, of_replicate, of_openai = [b"".join(part) for part in parts]
+    assert time.monotonic() - began < 8, "streams of this farm last a minute and more"
+    assert b"The key was revoked" in of_replicate
+    assert b"invalid_api_key" in of_openai
+    for one in streams:
+        one.close()
+    with sessions() as session:
+        assert session.get(Job, submitted).state == "cancelled"
+        assert session.get(Job, job).state == "open"
 
 
 def test_a_use_is_written_down_now_and_then(client, clock, make, sessions, monkeypatch):
