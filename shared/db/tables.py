@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 from sqlalchemy import (
@@ -498,6 +498,35 @@ class ApiKey(Base):
     used_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class UsageAttempt(Base):
+    """What an attempt took that has ended and is not counted in `usage_days` yet (`shared.accounts.usage`)."""
+
+    __tablename__ = "usage_attempts"
+    __table_args__ = (Index(None, "owner"),)
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    at: Mapped[datetime]
+    owner: Mapped[str]
+    checkpoint: Mapped[str]  # of the image, as its lane has it
+    images: Mapped[int]  # finished
+    gpu_seconds: Mapped[float]
+    bytes: Mapped[int]
+
+
+class UsageDay(Base):
+    """What an owner's images took of the farm on a day, by checkpoint (`shared.accounts.usage`)."""
+
+    __tablename__ = "usage_days"
+    __table_args__ = (Index(None, "day"),)
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)  # in UTC
+    checkpoint: Mapped[str] = mapped_column(primary_key=True)
+    images: Mapped[int]
+    gpu_seconds: Mapped[float]
+    bytes: Mapped[int]
 
 
 class Preset(Base):

@@ -7,10 +7,12 @@ heartbeat meanwhile waits, and then learns that it was declared dead. Times are 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Final
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from shared.accounts.usage import CARD_SHARE_UNTIL, WRITE_USAGE
 from shared.db.states import ImageState
 from shared.models import recording
 from shared.queue.history import Event, with_history
@@ -37,11 +39,13 @@ _PAST_LEASE = text("""
     FOR UPDATE SKIP LOCKED
 """)
 
-# Index: ix_images_running.
+_LAST_BEAT: Final = "(SELECT beat_at FROM workers WHERE workers.id = images.worker_id)"
+# What its images took of the card counts up to a worker's last sign of life. Index: ix_images_running.
 _GIVE_BACK = with_history(
-    """
+    f"""
     taken AS (
-        SELECT id, worker, strikes + :crashes AS crashes
+        SELECT id, worker, strikes + :crashes AS crashes,
+               {CARD_SHARE_UNTIL.format(end=_LAST_BEAT)} AS gpu_seconds
         FROM images
         WHERE worker_id = ANY(:worker_ids)
         ORDER BY id
@@ -57,9 +61,10 @@ _GIVE_BACK = with_history(
             ended_at = CASE WHEN crashes >= :most_crashes THEN clock_timestamp() END
         FROM taken
         WHERE images.id = taken.id
-        RETURNING images.id, job_id, attempt, taken.worker, state
-    )
-    """,
+        RETURNING images.id, job_id, attempt, taken.worker, state, owner, checkpoint, bytes, gpu_seconds
+    ),
+    {WRITE_USAGE.strip()}
+    """,  # noqa: S608 - a constant
     "SELECT job_id, state FROM moved",
 )
 

@@ -15,12 +15,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from sqlalchemy import delete as delete_rows
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.accounts.scope import OWNED, Scope
+from shared.accounts.usage import CARD_SHARE, WRITE_USAGE
 from shared.db.states import ImageState, JobState
 from shared.db.tables import Job
 from shared.errors import Conflict
@@ -37,6 +39,14 @@ class Finish(StrEnum):
     COMMITTED = "committed"
     ALREADY_MINE = "already mine"  # the same attempt ended like this before: only the answer was lost
     REFUSED = "refused"  # the image was cancelled, given back or claimed again meanwhile
+
+
+class Stored(NamedTuple):
+    """A claim's picture, which is stored under its attempt's key."""
+
+    claim: Claim
+    bytes: int
+    gpu_seconds: float | None = None  # that the attempt took of its card; None: its share of the time since its claim
 
 
 @dataclass(frozen=True)
@@ -61,11 +71,12 @@ _END = with_history(
     given AS (
         SELECT *
         FROM unnest(
-            CAST(:ids AS bigint[]), CAST(:attempts AS bigint[]), CAST(:workers AS bigint[]), CAST(:bytes AS bigint[])
-        ) AS given (id, attempt, worker_id, bytes)
+            CAST(:ids AS bigint[]), CAST(:attempts AS bigint[]), CAST(:workers AS bigint[]), CAST(:bytes AS bigint[]),
+            CAST(:gpu_seconds AS float8[])
+        ) AS given (id, attempt, worker_id, bytes, gpu_seconds)
     ),
     taken AS (
-        SELECT images.id, given.bytes
+        SELECT images.id, given.bytes, coalesce(given.gpu_seconds, {CARD_SHARE}) AS gpu_seconds
         FROM given
         JOIN images ON images.id = given.id
         -- No index has a comparison of this kind: by id, not among all that the worker runs.
@@ -82,8 +93,9 @@ _END = with_history(
             bytes = taken.bytes
         FROM taken
         WHERE images.id = taken.id
-        RETURNING images.id, job_id, attempt, worker
+        RETURNING images.id, job_id, attempt, worker, owner, checkpoint, images.bytes, gpu_seconds
     ),
+    {WRITE_USAGE.strip()},
     locked AS (
         SELECT jobs.id, ended.images
         FROM (SELECT job_id, count(*) AS images FROM moved GROUP BY job_id) AS ended
@@ -113,21 +125,21 @@ _MINE = text("""
 
 def finish(session: Session, claim: Claim, picture_bytes: int) -> Ended:
     """End `claim`'s image with its picture, which is stored under this attempt's key."""
-    [ended] = finish_all(session, [(claim, picture_bytes)])
+    [ended] = finish_all(session, [Stored(claim, picture_bytes)])
     return ended
 
 
-def finish_all(session: Session, pictures: Sequence[tuple[Claim, int]]) -> list[Ended]:
-    """End the images of claims with pictures of so many bytes; return what became of each, in their order.
+def finish_all(session: Session, pictures: Sequence[Stored]) -> list[Ended]:
+    """End the images of claims with their pictures; return what became of each, in their order.
 
     It is one statement, so the session may be one of `sessions.autocommit`.
     """
     return _end(session, pictures, ImageState.SUCCEEDED)
 
 
-def fail(session: Session, claim: Claim, reason: str) -> Ended:
+def fail(session: Session, claim: Claim, reason: str, gpu_seconds: float | None = None) -> Ended:
     """End `claim`'s image with the reason that people read."""
-    [ended] = _end(session, [(claim, None)], ImageState.FAILED, reason=storable(reason))
+    [ended] = _end(session, [(claim, None, gpu_seconds)], ImageState.FAILED, reason=storable(reason))
     return ended
 
 
@@ -135,13 +147,19 @@ _EVENTS = {ImageState.SUCCEEDED: Event.FINISHED, ImageState.FAILED: Event.FAILED
 
 
 def _end(
-    session: Session, claims: Sequence[tuple[Claim, int | None]], state: ImageState, *, reason: str | None = None
+    session: Session,
+    ends: Sequence[tuple[Claim, int | None, float | None]],
+    state: ImageState,
+    *,
+    reason: str | None = None,
 ) -> list[Ended]:
+    claims = [claim for claim, _, _ in ends]
     fences = {
-        "ids": [claim.image_id for claim, _ in claims],
-        "attempts": [claim.attempt for claim, _ in claims],
-        "workers": [claim.worker_id for claim, _ in claims],
-        "bytes": [picture_bytes for _, picture_bytes in claims],
+        "ids": [claim.image_id for claim in claims],
+        "attempts": [claim.attempt for claim in claims],
+        "workers": [claim.worker_id for claim in claims],
+        "bytes": [picture_bytes for _, picture_bytes, _ in ends],
+        "gpu_seconds": [gpu_seconds for _, _, gpu_seconds in ends],
     }
     change = {"state": state, "event": _EVENTS[state], "detail": reason}
     moved = {(row.id, row.attempt): JobState(row.job) for row in session.execute(_END, fences | change)}
@@ -149,7 +167,7 @@ def _end(
         Ended(Finish.COMMITTED, _if_ended(job))
         if (job := moved.get((claim.image_id, claim.attempt)))
         else _ended_before(session, claim, state)
-        for claim, _ in claims
+        for claim in claims
     ]
 
 
@@ -167,7 +185,7 @@ def _ended_before(session: Session, claim: Claim, state: ImageState) -> Ended:
 _CANCEL = with_history(
     f"""
     taken AS (
-        SELECT id, state AS was
+        SELECT id, state AS was, CASE WHEN state = 'running' THEN {CARD_SHARE} END AS gpu_seconds
         FROM images
         WHERE job_id = :job_id
           AND {OWNED}
@@ -186,8 +204,9 @@ _CANCEL = with_history(
             held_behind = NULL
         FROM taken
         WHERE images.id = taken.id
-        RETURNING images.id, job_id, attempt, worker, was
-    )
+        RETURNING images.id, job_id, attempt, worker, was, owner, checkpoint, bytes, gpu_seconds
+    ),
+    {WRITE_USAGE.strip()}
     """,  # noqa: S608 - a constant
     "SELECT id, attempt, was FROM moved ORDER BY id",
 )
@@ -325,9 +344,9 @@ def delete(session: Session, whose: Scope, job_id: int) -> None:
 
 
 _HAND_BACK = with_history(
-    """
+    f"""
     taken AS (
-        SELECT id, attempt, worker
+        SELECT id, attempt, worker, coalesce(CAST(:gpu_seconds AS float8), {CARD_SHARE}) AS gpu_seconds
         FROM images
         JOIN unnest(CAST(:ids AS bigint[]), CAST(:attempts AS bigint[])) AS given (image_id, given_attempt)
           ON given.image_id = images.id AND given.given_attempt = images.attempt
@@ -344,9 +363,10 @@ _HAND_BACK = with_history(
             started_at = CASE WHEN :began THEN started_at END
         FROM taken
         WHERE images.id = taken.id
-        RETURNING images.id, job_id, taken.attempt, taken.worker
-    )
-    """,
+        RETURNING images.id, job_id, taken.attempt, taken.worker, owner, checkpoint, bytes, gpu_seconds
+    ),
+    {WRITE_USAGE.strip()}
+    """,  # noqa: S608 - a constant
     "SELECT count(*) FROM moved",
 )
 
@@ -359,12 +379,14 @@ def hand_back(  # noqa: PLR0913 - what the history says beside it
     reason: str | None = None,
     began: bool = True,
     past: int = 0,
+    gpu_seconds: float | None = None,
 ) -> int:
     """Queue images (id -> attempt) that the worker will not finish; return how many it still had. No crash is counted.
 
     A `reason` says that the images themselves failed in a way that may pass: `history.failed_attempts` counts those.
     Images that never `began`, because the worker lacks what they need, keep their deadline, and their owner was not
     served. Attempts up to `past` are skipped: the storage has objects of theirs that this database does not know.
+    `gpu_seconds`: what each took of the card; None: its share of the time since its claim.
     """
     images_handed: int = session.execute(
         _HAND_BACK,
@@ -376,6 +398,7 @@ def hand_back(  # noqa: PLR0913 - what the history says beside it
             "detail": reason and storable(reason),
             "began": began,
             "past": past,
+            "gpu_seconds": gpu_seconds,
         },
     ).scalar_one()
     return images_handed

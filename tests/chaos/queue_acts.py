@@ -16,7 +16,7 @@ from shared.errors import Conflict, NotFound
 from shared.queue import claim as claims
 from shared.queue import deadlines, holds, policy, reaper, transitions, workers
 from shared.queue.claim import Claim
-from shared.queue.transitions import Finish
+from shared.queue.transitions import Finish, Stored
 from tests.chaos.queue_model import CANCELLED, FAILED, HELD, QUEUED, RUNNING, SUCCEEDED, Model
 
 Refusal = type[Conflict] | type[NotFound]
@@ -157,7 +157,7 @@ class EndSome(Act):
     claims: tuple[Claim, ...]
 
     def run(self, session: Session) -> list[Finish]:
-        return [ended.finish for ended in transitions.finish_all(session, [(ours, 1) for ours in self.claims])]
+        return [ended.finish for ended in transitions.finish_all(session, [Stored(ours, 1) for ours in self.claims])]
 
     def play(self, model: Model, seen: Seen) -> list[Finish]:
         return [End(ours, fails=False).play(model, seen) for ours in self.claims]

@@ -24,7 +24,7 @@ from worker.maintenance import process
 from worker.maintenance.scheduler import ScheduledChore, schedule
 from worker.maintenance.tasks import Chore, table
 
-AT_ONCE = ("due", "reap", "deliver", "webhooks", "gallery")
+AT_ONCE = ("due", "reap", "deliver", "webhooks", "gallery", "usage")
 ALL = (
     *(*AT_ONCE, "queues", "dependencies", "pictures", "jobs", "objects"),
     *("uploads", "attempts", "litter", "history", "outbox"),

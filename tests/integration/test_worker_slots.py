@@ -278,7 +278,7 @@ def test_a_group_of_finishes_falls_apart_where_one_image_may_be_to_blame(
         return finish(session, pictures)
 
     monkeypatch.setattr(slots_module.transitions, "finish_all", finish_all)
-    questions = [_Question((ours, 1)) for ours in mine]
+    questions = [_Question(transitions.Stored(ours, 1)) for ours in mine]
     slots._finish._answer_all(questions)
     assert asked == ([2, 1, 1] if is_of_one else [2])
     assert states(sessions) == (["succeeded"] * 2 if is_of_one else ["running"] * 2)

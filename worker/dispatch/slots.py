@@ -28,9 +28,10 @@ from shared.messaging.tickets import Ticket
 from shared.queue import transitions
 from shared.queue.claim import Claim
 from shared.queue.history import failed_attempts
-from shared.queue.transitions import Ended, Finish
+from shared.queue.transitions import Ended, Finish, Stored
 from shared.waiting.backoff import Backoff
 from worker.context import Worker
+from worker.dispatch.card_shares import CardShares
 from worker.dispatch.claimer import NO_ASSIGNMENT, Assignment, Claimer
 from worker.dispatch.coalesce import Coalescer
 from worker.dispatch.health import Health
@@ -70,6 +71,7 @@ class Slots:
         self._claimer = claimer
         self._reporter = reporter
         self._autocommit = autocommit(worker.sessions)
+        self._card_shares = CardShares()
         self._finish = Coalescer(self._finish_all, is_of_one=_may_be_of_one)
         self.health = Health(worker)
         self.storage_writer = StorageWriter(worker, on_storage)
@@ -124,6 +126,7 @@ class Slots:
             outcome = f"closed: {cancelled}"
         finally:
             self._worker.in_flight.close(claim)
+            self._card_shares.forget(claim)
         image_log.info("image ended", outcome=outcome, seconds=round(time.monotonic() - started, 3))
 
     def _try(self, claim: Claim, cancel: Cancellation) -> str:
@@ -142,9 +145,10 @@ class Slots:
             self.health.failed(claim, reason)
             return self._fail(claim, cancel, reason)
         self.health.rendered()
-        return self._end(claim, cancel, ImageState.SUCCEEDED, partial(self._finish, (claim, picture_bytes)))
+        stored = Stored(claim, picture_bytes, self._card_shares.seconds(claim))
+        return self._end(claim, cancel, ImageState.SUCCEEDED, partial(self._finish, stored))
 
-    def _finish_all(self, pictures: Sequence[tuple[Claim, int]]) -> list[Ended]:
+    def _finish_all(self, pictures: Sequence[Stored]) -> list[Ended]:
         """Commit the pictures of several slots at once, because one statement and one sync of the disk serve all."""
         return transact(self._autocommit, partial(transitions.finish_all, pictures=pictures))
 
@@ -159,7 +163,8 @@ class Slots:
     def _outputs(self, claim: Claim, progress: ImageProgress, cancel: Cancellation) -> list[Output]:
         """Return the image's files; its pixels, and what it was rendered with, are free afterwards."""
         try:
-            rendered = self._worker.card.render(claim, progress, cancel)
+            with self._card_shares.taken_by(claim):
+                rendered = self._worker.card.render(claim, progress, cancel)
         finally:
             cancel.forget()
         progress.phase("saving")
@@ -226,7 +231,13 @@ class Slots:
     ) -> str:
         mine = {claim.image_id: claim.attempt}
         move = partial(
-            transitions.hand_back, worker_id=claim.worker_id, images=mine, reason=reason, began=began, past=past
+            transitions.hand_back,
+            worker_id=claim.worker_id,
+            images=mine,
+            reason=reason,
+            began=began,
+            past=past,
+            gpu_seconds=self._card_shares.seconds(claim),
         )
         self._commit(claim, cancel, partial(self._transact, move))
         self._reporter.image_changed(claim, ImageState.QUEUED)
@@ -237,7 +248,8 @@ class Slots:
         return self._commit(claim, cancel, partial(self._transact, count))
 
     def _fail(self, claim: Claim, cancel: Cancellation, reason: str) -> str:
-        move = partial(transitions.fail, claim=claim, reason=reason)
+        gpu_seconds = self._card_shares.seconds(claim)
+        move = partial(transitions.fail, claim=claim, reason=reason, gpu_seconds=gpu_seconds)
         self._end(claim, cancel, ImageState.FAILED, partial(self._transact, move))
         return f"failed: {reason}"
 

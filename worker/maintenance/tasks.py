@@ -14,6 +14,7 @@ from typing import Final
 from redis import Redis
 from sqlalchemy import select
 
+from shared.accounts import usage
 from shared.db.farm import FarmId
 from shared.db.locks import SECONDS
 from shared.db.sessions import Sessions, transact
@@ -69,6 +70,7 @@ def table(settings: Settings) -> tuple[Chore, ...]:
         Chore("deliver", at_once, deliver),
         Chore("webhooks", at_once, _send_webhooks),
         Chore("gallery", at_once, _list_pictures),
+        Chore("usage", at_once, _fold_usage),
         *(Chore(name, seconds, _SELDOM[name]) for name, seconds in SECONDS.items()),
     )
 
@@ -116,6 +118,13 @@ def _send_webhooks(context: ChoreContext) -> Mapping[str, object]:
 def _list_pictures(context: ChoreContext) -> Mapping[str, object]:
     """Read what new pictures are found by, and list those of before there was a list."""
     pictures.list_pictures(context.sessions)
+    return {}
+
+
+def _fold_usage(context: ChoreContext) -> Mapping[str, object]:
+    """Add what attempts took that have ended to their owners' days."""
+    while transact(context.sessions, usage.fold) == usage.BATCH:
+        pass
     return {}
 
 
