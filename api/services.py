@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from api.background_polls import Poll
 from api.quotas import Places
 from api.readiness import Readiness
+from api.request_rate import RequestRate
 from api.state_lookups import StateLookups
 from shared.accounts.keyring import FRESH_SECONDS, Keyring
 from shared.accounts.principal import Principal, Role
@@ -26,6 +27,7 @@ from shared.media.decode import PictureReader
 from shared.media.ownership import guarded
 from shared.media.storage import Storage
 from shared.messaging.events import Events
+from shared.messaging.request_counts import RequestCounts
 from shared.messaging.tickets import Tickets
 from shared.queue import queries
 from shared.queue.explainer import Explainer
@@ -48,6 +50,7 @@ class Services:
     secret: str = field(repr=False)  # signs cookies
     keyring: Keyring
     key_lookups: Poll[None]  # while streams are open: a key that is revoked ends them
+    request_rate: RequestRate  # of each key
     explainer: Explainer  # why jobs wait
     picture_reader: PictureReader
     state_lookups: StateLookups  # of jobs that are followed
@@ -79,6 +82,7 @@ class Services:
         self.stopping.set()
         for poll in (self.readiness, self.picture_bytes, self.free_bytes, self.key_lookups):
             poll.close()
+        self.request_rate.close()
         self.state_lookups.close()
         self.tickets.close()
         self.events.close()
@@ -109,6 +113,7 @@ def join(settings: Settings) -> Services:
         secret=secret,
         keyring=keyring,
         key_lookups=Poll(keyring.refresh, lambda _: FRESH_SECONDS),
+        request_rate=RequestRate(settings.requests_per_minute, RequestCounts(settings.redis, ours).add),
         explainer=Explainer(factory, settings.redis),
         picture_reader=PictureReader(settings.limits, is_shared=lambda: keyring.is_shared),
         state_lookups=StateLookups(look_up),

@@ -8,6 +8,7 @@
     ├── Forbidden             403  a foreign Host, Origin or form, or more than the key may do
     ├── NotFound              404  no such job, image, page or file
     ├── TooManyTries          429  too many wrong keys came from this address
+    ├── TooManyRequests       429  too many requests came with this key
     ├── Conflict              409  the thing is there, but not in a state that allows this
     ├── Unavailable           503  PostgreSQL or the storage is away; the same call may go through later
     │   ├── TooSlow                PostgreSQL is there, but a statement or a lock took longer than it may
@@ -117,6 +118,16 @@ class TooManyTries(FarmError):
 
     def __init__(self, seconds: int) -> None:
         super().__init__(f"Too many wrong keys came from this address: try again in {seconds} s.")
+        self.seconds = seconds
+
+
+class TooManyRequests(FarmError):
+    """Too many requests came with a key; `seconds` says when the next one is answered."""
+
+    status = 429
+
+    def __init__(self, most: int, seconds: int) -> None:
+        super().__init__(f"More than {most} requests came with this key within a minute: try again in {seconds} s.")
         self.seconds = seconds
 
 

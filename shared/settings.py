@@ -129,6 +129,9 @@ class Settings(BaseModel):
     )
     api_key: str = Field("", repr=False, description="Key that clients send.")
     api_threads: int = Field(16, ge=2, le=256, description="Requests that one API process answers at once.")
+    requests_per_minute: int = Field(
+        6000, ge=0, description="Requests of one key within a minute; beyond them the answer is 429; 0: any number."
+    )
     max_streams: int = Field(500, ge=0, description="Event streams of one API process; beyond them pages poll.")
     door_seconds: float = Field(
         570, gt=0, description="Seconds that a request of another system's API waits for its pictures."

@@ -49,6 +49,11 @@ def is_later(answer: Response) -> bool:
     return isinstance(answer.response, Later)
 
 
+def is_resumed() -> bool:
+    """True of a request that has waited and goes on now."""
+    return _RESUME in request.environ
+
+
 def _resume() -> Response | None:
     resume: Callable[[], Response] | None = request.environ.pop(_RESUME, None)
     return resume() if resume else None

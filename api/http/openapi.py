@@ -142,7 +142,8 @@ EVERYWHERE: Final[ResponseDict] = {
     "403": problem("Your key may not do this, or the request came from a page of another site, or for a foreign host."),
     "422": problem("A field cannot be accepted."),
     "429": problem(
-        "Too many wrong keys came from this address; Retry-After gives the seconds until the next one is checked."
+        "Too many requests came with this key within a minute, or too many wrong keys from this address; Retry-After "
+        "gives the seconds until the next one is answered."
     ),
     "503": problem("The database or the storage is away; Retry-After gives the seconds until the next try."),
 }

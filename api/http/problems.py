@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from api.programs import is_program
 from api.schemas.problems import FieldProblem
-from shared.errors import FarmError, FieldError, Refused, TooManyTries, Unauthorized, explain
+from shared.errors import FarmError, FieldError, Refused, TooManyRequests, TooManyTries, Unauthorized, explain
 from shared.wording import message, wanted
 
 log = structlog.get_logger(__name__)
@@ -73,7 +73,7 @@ def _on_farm_error(error: FarmError) -> AnyResponse:
         return redirect(f"/sign-in?{urlencode({'next': request.full_path if request.method == 'GET' else '/'})}", 303)
     fields = error.fields if isinstance(error, Refused) else ()
     answer = _answer(status, str(error), fields=fields)
-    if isinstance(error, TooManyTries):
+    if isinstance(error, (TooManyRequests, TooManyTries)):
         answer.headers["Retry-After"] = str(error.seconds)
     return answer
 

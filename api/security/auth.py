@@ -11,6 +11,7 @@ from flask import Flask, g, request, session
 from flask.sessions import SecureCookieSessionInterface
 from werkzeug.exceptions import MethodNotAllowed
 
+from api.http import later
 from api.programs import SDAPI, is_program
 from api.security import rules, sessions
 from api.security.key_guesses import Guesses
@@ -20,7 +21,7 @@ from shared.accounts import keys
 from shared.accounts.keyring import Keyring
 from shared.accounts.principal import LOCAL, Principal, Role
 from shared.db.sessions import transact
-from shared.errors import Forbidden, TooManyTries, Unauthorized, Unavailable
+from shared.errors import Forbidden, TooManyRequests, TooManyTries, Unauthorized, Unavailable
 
 log = structlog.get_logger(__name__)
 
@@ -155,8 +156,16 @@ def _identify(app: Flask) -> None:
     g.who, g.is_keyed = _who(app)
     if g.who is None:
         raise Unauthorized(_NO_KEY_YET if _ring(app).is_empty() else _KEY_NEEDED)
+    _count(g.who)
     if request.endpoint is not None:
         _check_role(g.who, rules.RULES.get(request.endpoint, Role.ADMIN))
+
+
+def _count(who: Principal) -> None:
+    """Raise TooManyRequests if there are too many of a key within this minute. One that has waited counts once."""
+    rate = services().request_rate
+    if not later.is_resumed() and (seconds := rate.take(who)):
+        raise TooManyRequests(rate.most, seconds)
 
 
 def _check_role(who: Principal, least: Role) -> None:

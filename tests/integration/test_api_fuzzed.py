@@ -24,7 +24,8 @@ def url(home: Path, tmp_path: Path) -> Iterator[str]:
 
     It asks with a key of a setting, which it cannot revoke.
     """
-    with application(home, tmp_path, port=0, api_keys={KEY: "fuzzer"}, admins="fuzzer") as app:
+    keys = {"api_keys": {KEY: "fuzzer"}, "admins": "fuzzer"}
+    with application(home, tmp_path, port=0, requests_per_minute=0, **keys) as app:
         yield from _served(app)
 
 
