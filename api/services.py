@@ -67,7 +67,8 @@ class Services:
         """
         limits, names = self.settings.limits, self.settings.urgent_owners.split(",")
         may_be_urgent = who.role.includes(Role.OPERATOR) or EVERYBODY in names
-        return limits.model_copy(update={"urgent_owners": None if may_be_urgent else tuple(filter(None, names))})
+        urgent_owners = None if may_be_urgent else tuple(filter(None, names))
+        return limits.model_copy(update={"urgent_owners": urgent_owners, "of_owner": who.limits})
 
     def still_knows(self, who: Principal) -> bool:
         """False a second or two after the key of `who` was revoked: what goes on for long asks so while it does.

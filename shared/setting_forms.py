@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator
 
+from shared.accounts.limits import of_role
 from shared.models.folders import ModelFolders
 from shared.params.pools import POOL, POOL_NAMES
 from shared.redis_url import read as read_redis_url
@@ -128,6 +129,12 @@ def networks(given: str) -> tuple[IPv4Network | IPv6Network, ...]:
 def owners(given: str) -> str:
     """Return a list of owners by commas, each once."""
     return ",".join(dict.fromkeys(name.strip() for name in given.split(",") if name.strip()))
+
+
+def limits(given: str) -> str:
+    """Return a role's limits as they were given."""
+    of_role(given)
+    return given
 
 
 def folder(value: object) -> object:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from shared import embedded_addresses, wording
 from shared import setting_forms as forms
+from shared.accounts.limits import NO_LIMITS, OwnerLimits, of_role
 from shared.errors import SettingsError
 from shared.models.folders import ModelFolders
 from shared.redis_url import SCHEMES as REDIS_SCHEMES
@@ -53,6 +54,7 @@ class Limits(BaseModel):
     max_open_jobs_per_owner: int = 10_000
     webhook_networks: str = ""
     urgent_owners: tuple[str, ...] | None = None  # whose jobs may be urgent; None: everybody's
+    of_owner: OwnerLimits = NO_LIMITS  # of all jobs of the owner who asks
 
     def may_be_urgent(self, owner: str) -> bool:
         return self.urgent_owners is None or owner in self.urgent_owners
@@ -105,6 +107,16 @@ class Settings(BaseModel):
     admins: Annotated[str, AfterValidator(forms.owners)] = Field(
         "",
         description="Owners whose keys in FARM_API_KEYS are an admin's, comma-separated; others are a user's.",
+    )
+    user_limits: Annotated[str, AfterValidator(forms.limits)] = Field(
+        "",
+        description="Limits of each owner with a user's key, such as queued=100.",
+    )
+    operator_limits: Annotated[str, AfterValidator(forms.limits)] = Field(
+        "", description="The same of each owner with an operator's key."
+    )
+    admin_limits: Annotated[str, AfterValidator(forms.limits)] = Field(
+        "", description="The same of each owner with an admin's key, and of `local` on a farm without keys."
     )
     urgent_owners: Annotated[str, AfterValidator(forms.owners)] = Field(
         "", description="Owners who may submit urgent jobs, comma-separated; *: all. Without keys everybody may."
@@ -246,7 +258,8 @@ class Settings(BaseModel):
 
     @property
     def limits(self) -> Limits:
-        amounts = {name: getattr(self, name) for name in Limits.model_fields if name != "urgent_owners"}
+        computed = {"urgent_owners", "of_owner"}
+        amounts = {name: getattr(self, name) for name in Limits.model_fields if name not in computed}
         return Limits(**amounts, urgent_owners=self.urgent_names)
 
     @property
@@ -259,6 +272,10 @@ class Settings(BaseModel):
     def admin_names(self) -> tuple[str, ...]:
         """The owners whose keys in FARM_API_KEYS are those of admins."""
         return tuple(filter(None, self.admins.split(",")))
+
+    def limits_of(self, role: str) -> OwnerLimits:
+        """Return the limits of each owner in a role; who may only look has none."""
+        return of_role(getattr(self, f"{role}_limits", ""))
 
     @property
     def pool_names(self) -> tuple[str, ...]:

@@ -153,7 +153,8 @@ def _identify(app: Flask) -> None:
     if request.endpoint == _NUMBERS and not _ring(app).is_known:
         g.who, g.is_keyed = None, False  # that the database is away is what they are there to tell
         return
-    g.who, g.is_keyed = _who(app)
+    who, g.is_keyed = _who(app)
+    g.who = who and _ring(app).limited(who)
     if g.who is None:
         raise Unauthorized(_NO_KEY_YET if _ring(app).is_empty() else _KEY_NEEDED)
     _count(g.who)

@@ -19,7 +19,7 @@ def picture(services: Services, who: Principal, given: object, number: int) -> b
     Raises Refused that names every bad field; NotLooked, StorageError, Unavailable.
     """
     reader = services.picture_reader
-    request = sources.decoded(parse(given, who.owner, services.settings.limits), reader)
+    request = sources.decoded(parse(given, who.owner, services.limits(who)), reader)
     wanted = transact(services.sessions, lambda session: control_preview.admitted(session, request, number))
     pictures = {role: _stored(services, request, field) for role, field in wanted.pictures.items()}
     question = ControlQuestion(wanted.unit, wanted.size, request.params.img2img, pictures)

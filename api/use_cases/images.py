@@ -55,7 +55,7 @@ def upload(services: Services, who: Principal, data: bytes) -> UploadBody:
     """Store a picture to start from, as it came in a file. Raises Refused, StorageError."""
     with _logged(who.owner, data):
         picture = services.picture_reader.read(data, "file", who.owner)
-        uploads.keep(services.sessions, services.storage, who.owner, {"file": picture}, services.settings.limits)
+        uploads.keep(services.sessions, services.storage, who.owner, {"file": picture}, services.limits(who))
     return UploadBody(id=picture.sha256, width=picture.width, height=picture.height, bytes=len(picture.png))
 
 
@@ -154,7 +154,7 @@ def file_parameters(services: Services, who: Principal, data: bytes) -> PngInfoB
     with _logged(who.owner, data):
         text = services.picture_reader.text(data, "file", who.owner)
     said = reader.read(text)
-    fit = salvage.fit(services.sessions, said.params, who.owner, services.settings.limits, said.embeddings)
+    fit = salvage.fit(services.sessions, said.params, who.owner, services.limits(who), said.embeddings)
     return PngInfoBody(text=text, params=fit.params, left_out=[*said.left_out, *fit.left_out])
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 import structlog
@@ -20,10 +21,11 @@ from api.schemas.jobs import ChangeBody, DisplayState, ImagePageBody, JobBody, J
 from api.services import Services
 from shared.accounts.principal import Principal
 from shared.accounts.scope import Scope
-from shared.admission import backlog, changing, drafts
+from shared.admission import allowance, backlog, changing, drafts
 from shared.admission.admit import admit, prepare
+from shared.admission.allowance import Asked
 from shared.admission.axes.wildcards import Wildcards
-from shared.admission.parse import JobRequest, parse
+from shared.admission.parse import JobRequest, parse, refused
 from shared.db.sessions import transact
 from shared.db.states import ImageState
 from shared.errors import REVOKED, FieldError, Refused, StorageError, Unauthorized
@@ -76,12 +78,13 @@ def submit(  # noqa: PLR0913 - all that a job may say
     request = prepared(services, request)
     admission: Admission | None = None
     if request.pictures:
-        admission = transact(services.sessions, lambda session: admit(session, request, Catalogue.read(session)))
+        admission = transact(services.sessions, partial(admitted, request=request))
         uploads.keep(services.sessions, services.storage, who.owner, request.pictures, request.limits)
     services.readiness.storage()  # its first poll makes sure that the storage has no job of the next id
 
     def admit_and_record(session: Session) -> tuple[queries.JobView, bool, tuple[str, ...]]:
         complete = admission or admit(session, request, Catalogue.read(session))
+        allowance.check(session, Asked.by(complete), request.limits.of_owner, idempotency_key)
         complete = replace(complete, lesson=lesson, door=door, language=language())
         submission = record(session, complete, idempotency_key)
         if request.scheduling.webhook:
@@ -99,7 +102,7 @@ def problems(services: Services, who: Principal, given: object) -> tuple[FieldEr
     """Return what `submit` would refuse of what was given, and record nothing. Raises Unavailable."""
     try:
         request = prepared(services, parse(given, who.owner, services.limits(who)))
-        transact(services.sessions, lambda session: admit(session, request, Catalogue.read(session)))
+        transact(services.sessions, partial(admitted, request=request))
     except Refused as error:
         return error.fields
     return ()
@@ -194,11 +197,14 @@ def cancel(
 
 
 def retry(services: Services, who: Principal, job_id: int, index: int | None = None) -> ChangeBody:
-    """Put failed and cancelled images back, with tickets. Raises NotFound, Conflict."""
+    """Put failed and cancelled images back, with tickets. Raises NotFound, Conflict, Refused."""
 
     def retry_images(session: Session) -> tuple[int, queries.JobView]:
+        owner = queries.owner(session, who.scope, job_id)
         if queries.state(session, who.scope, job_id).is_final:  # which opens it again
-            backlog.check(session, queries.owner(session, who.scope, job_id), services.settings.limits)
+            backlog.check(session, owner, services.settings.limits)
+        if owner == who.owner:
+            allowance.check(session, allowance.again(session, owner, job_id, index), who.limits)
         return transitions.retry(session, who.scope, job_id, index), queries.job(session, who.scope, job_id)
 
     images, view = transact(services.sessions, retry_images)
@@ -243,7 +249,10 @@ def approve(services: Services, who: Principal, job_id: int) -> Submitted:
 
     def record_in_full(session: Session) -> tuple[queries.JobView, bool]:
         admission = drafts.in_full(session, who.scope, job_id, services.settings.limits)
-        submission = record(session, admission, f"draft {job_id}")
+        key = f"draft {job_id}"
+        if admission.owner == who.owner:
+            allowance.check(session, Asked.by(admission), who.limits, key)
+        submission = record(session, admission, key)
         return queries.job(session, who.scope, submission.job.id), submission.is_new
 
     view, is_new = transact(services.sessions, record_in_full)
@@ -262,6 +271,14 @@ def delete(services: Services, who: Principal, job_id: int) -> None:
         services.storage.delete(job_prefix(job_id))
     except StorageError as error:
         log.warning("pictures of a deleted job remain", job=job_id, prefix=job_prefix(job_id), reason=str(error))
+
+
+def admitted(session: Session, request: JobRequest) -> Admission:
+    """Return the job that a request asks for, and record nothing. Raises Refused."""
+    admission = admit(session, request, Catalogue.read(session))
+    if problems := [*allowance.too_much(session, Asked.by(admission), request.limits.of_owner)]:
+        raise refused(problems)
+    return admission
 
 
 def _again(session: Session, request: JobRequest, key: str) -> Submitted | None:

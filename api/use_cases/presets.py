@@ -37,7 +37,7 @@ def keep(services: Services, who: Principal, name: str, given: object) -> Kept:
 
     Whether the farm has what they name is seen when they are submitted.
     """
-    request = parse(given, who.owner, services.settings.limits)
+    request = parse(given, who.owner, services.limits(who))
     if request.problems:
         raise refused(request.problems)
     params, left_out = presets.storable(request.params)

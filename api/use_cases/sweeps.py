@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from api.schemas.problems import FieldProblem
 from api.schemas.sweeps import AxisPreviewBody, SweepPreviewBody
 from api.services import Services
-from api.use_cases.jobs import prepared
+from api.use_cases.jobs import admitted, prepared
 from shared.accounts.principal import Principal
-from shared.admission.admit import admit
 from shared.admission.axes.request import KEY
 from shared.admission.parse import parse
 from shared.db.sessions import transact
 from shared.errors import FieldError, Refused
-from shared.models.catalogue import Catalogue
 from shared.params.job_spec import Axis, JobSpec
 from shared.queue.submit import Admission, cost
 
@@ -36,7 +35,7 @@ def preview(services: Services, who: Principal, given: object) -> SweepPreviewBo
     request = prepared(services, request)
     axes = request.plan.described if request.plan else ()
     try:
-        admission = transact(services.sessions, lambda session: admit(session, request, Catalogue.read(session)))
+        admission = transact(services.sessions, partial(admitted, request=request))
     except Refused as refused:
         return _refused(axes, len(request.plan.cells) if request.plan else 0, refused.fields)
     work = sum(cost(cell.params) for cell in admission.cells)

@@ -59,6 +59,7 @@ class Keyring:
         self, settings: Settings, sessions: Sessions, secret: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._is_loopback = settings.is_loopback
+        self._of_roles = {role: settings.limits_of(role) for role in Role}
         self._secret = secret.encode()
         self._fixed = {keys.digest(key): _principal(settings, owner) for key, owner in settings.api_keys.items()}
         self._fixed_by_mark = {self.mark(digest): who for digest, who in self._fixed.items()}
@@ -111,6 +112,10 @@ class Keyring:
     def mark(self, digest: str) -> str:
         """Return what stands for a key in a session: nobody without the farm's secret can try keys against it."""
         return hmac.new(self._secret, f"session {digest}".encode(), sha256).hexdigest()
+
+    def limited(self, who: Principal) -> Principal:
+        """Return who asks with the limits that count now."""
+        return replace(who, limits=self._of_roles[who.role])
 
     def still_knows(self, who: Principal) -> bool:
         """False once it is known that the key of `who` opens nothing any more, or that the farm asks for one.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+from shared.accounts.limits import NO_LIMITS, OwnerLimits
 from shared.accounts.scope import EVERYBODYS, Scope
 
 
@@ -36,6 +37,7 @@ class Principal:
     owner: str
     role: Role
     key_id: int | None = None  # of a key in SQL
+    limits: OwnerLimits = field(default=NO_LIMITS, compare=False)  # as they are set now
 
     @property
     def own(self) -> Scope:

@@ -15,6 +15,7 @@ class OwnerLock(IntEnum):
     DEPENDENCIES = 0x57E9FA26  # changing what their jobs wait for
     WEBHOOKS = 0x57E9FA27  # making one
     SHARES = 0x57E9FA28  # making one
+    LIMITS = 0x57E9FA2A  # recording work that limits count
 
 
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(:locks, hashtext(:owner))")

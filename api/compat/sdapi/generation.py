@@ -68,8 +68,7 @@ def _begun(services: Services, who: Principal, sent: Generation) -> Asked:
     asked = Asked({name: getattr(Generation(), name) for name in _ASSUMED} | {"sampler": Generation().sampler_index})
     if sent.infotext:
         said = reader.read(sent.infotext)
-        limits = services.settings.limits
-        fit = salvage.fit(services.sessions, said.params, who.owner, limits, said.embeddings)
+        fit = salvage.fit(services.sessions, said.params, who.owner, services.limits(who), said.embeddings)
         asked.fill(fit.params, "infotext")
     for name, path in _SAME.items():
         if sent.has(name) and getattr(sent, name) != "":

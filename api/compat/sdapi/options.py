@@ -182,5 +182,5 @@ def _check(services: Services, who: Principal, values: Mapping[str, Any]) -> Non
     asked = Asked({"img2img": {"picture": picture, "mask": {"picture": picture}}})
     fill(asked, values, is_over=True)
     with asked.in_words_of_the_client():
-        if problems := parse(asked.job, who.owner, services.settings.limits).problems:
+        if problems := parse(asked.job, who.owner, services.limits(who)).problems:
             raise refused(problems)
