@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,8 @@ from worker.engine.sampling.noise import ImageNoise
 
 pytestmark = pytest.mark.gpu
 
+Load = Callable[[str, torch.dtype], Weights]
+
 
 @pytest.fixture(scope="module")
 def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -40,12 +43,14 @@ def card() -> Iterator[Engine]:
     engine.stop()
 
 
-def weights(path: Path, card: str, dtype: torch.dtype) -> Weights:
-    return load.load(path, devices.device(card), dtype)
+@pytest.fixture(scope="module")
+def weights(tiny_path: Path) -> Load:
+    """Loads the checkpoint on a device in a format, once a module."""
+    return cache(lambda on, dtype: load.load(tiny_path, devices.device(on), dtype))
 
 
 def render(engine: Engine, loaded: Weights, seed: int, *, exact: bool = False) -> Picture:
-    params = RenderParams(prompt="sea", checkpoint="tiny", width=NATIVE_SIZE, height=NATIVE_SIZE, steps=4, seed=seed)
+    params = RenderParams(prompt="sea", checkpoint="tiny", width=NATIVE_SIZE, height=NATIVE_SIZE, steps=2, seed=seed)
     return engine.render(text_to_image(params, Kit(loaded)), exact=exact).result(60)
 
 
@@ -54,24 +59,24 @@ def psnr(one: Picture, other: Picture) -> float:
     return 99.0 if squares == 0 else 10 * np.log10(255**2 / squares)
 
 
-def test_a_card_in_float32_paints_what_the_cpu_paints(card: Engine, tiny_path: Path) -> None:
+def test_a_card_in_float32_paints_what_the_cpu_paints(card: Engine, weights: Load) -> None:
     cpu = Engine(devices.device("cpu"))
     cpu.start()
-    expected = render(cpu, weights(tiny_path, "cpu", torch.float32), seed=1)
+    expected = render(cpu, weights("cpu", torch.float32), seed=1)
     cpu.stop()
-    assert psnr(render(card, weights(tiny_path, "cuda:0", torch.float32), seed=1), expected) > 30
+    assert psnr(render(card, weights("cuda:0", torch.float32), seed=1), expected) > 30
 
 
-def test_half_precision_paints_nearly_the_same(card: Engine, tiny_path: Path) -> None:
-    half, full = (weights(tiny_path, "cuda:0", dtype) for dtype in (torch.float16, torch.float32))
+def test_half_precision_paints_nearly_the_same(card: Engine, weights: Load) -> None:
+    half, full = (weights("cuda:0", dtype) for dtype in (torch.float16, torch.float32))
     assert psnr(render(card, half, seed=1), render(card, full, seed=1)) > 20
 
 
 @pytest.mark.parametrize(
     "words", [("sea", "cat " * 80), ("sea", ""), ("(sea:1.3)", "")], ids=["padded", "even", "weighed"]
 )
-def test_nothing_waits_for_the_card_on_the_engines_thread(tiny_path: Path, words: tuple[str, str]) -> None:
-    half = weights(tiny_path, "cuda:0", torch.float16)
+def test_nothing_waits_for_the_card_on_the_engines_thread(weights: Load, words: tuple[str, str]) -> None:
+    half = weights("cuda:0", torch.float16)
     x = torch.zeros(4, NATIVE_SIZE // 8, NATIVE_SIZE // 8, device="cuda:0")
 
     def turn() -> None:
@@ -94,13 +99,13 @@ def test_nothing_waits_for_the_card_on_the_engines_thread(tiny_path: Path, words
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_an_exact_picture_is_the_same_to_the_bit(card: Engine, tiny_path: Path) -> None:
-    half = weights(tiny_path, "cuda:0", torch.float16)
+def test_an_exact_picture_is_the_same_to_the_bit(card: Engine, weights: Load) -> None:
+    half = weights("cuda:0", torch.float16)
     assert np.array_equal(render(card, half, 1, exact=True), render(card, half, 1, exact=True))
 
 
-def test_memory_of_a_picture_is_measured_and_grows_with_it(card: Engine, tiny_path: Path) -> None:
-    half = weights(tiny_path, "cuda:0", torch.float16)
+def test_memory_of_a_picture_is_measured_and_grows_with_it(card: Engine, weights: Load) -> None:
+    half = weights("cuda:0", torch.float16)
     taken = []
     for size in (NATIVE_SIZE, 4 * NATIVE_SIZE):
         params = RenderParams(prompt="sea", checkpoint="tiny", width=size, height=size, steps=2, seed=1)
