@@ -40,6 +40,7 @@ TRY_HOURS: Final = 24  # that a message is tried for, since it could not be sent
 FIRST_PAUSE_SECONDS: Final = 5.0
 LONGEST_PAUSE_SECONDS: Final = 3600.0
 _MOST_OF_AN_OWNER: Final = 2  # sent at a time: silent receivers of one hold up nobody else
+_MOST_OF_AWAY: Final = 3  # sent at a time, one of each owner, for those of whom a receiver does not answer
 _HOLD_SECONDS: Final = 60.0  # of one try: longer than any takes
 _KEPT_DAYS: Final = 7  # after it was delivered
 _KEPT_DEAD_DAYS: Final = 30
@@ -139,6 +140,16 @@ _TAKE = text("""
               secret, CASE WHEN old_until > clock_timestamp() THEN old_secret END AS old_secret
 """)
 
+# Index: ix_webhook_deliveries_due.
+_AWAY = text("""
+    SELECT DISTINCT owner
+    FROM webhook_deliveries AS waiting
+    JOIN webhook_endpoints ON webhook_endpoints.id = waiting.endpoint_id
+    WHERE delivered_at IS NULL
+      AND dead_at IS NULL
+      AND is_postponed
+""")
+
 _DELIVERED = text("""
     UPDATE webhook_deliveries
     SET delivered_at = clock_timestamp(),
@@ -224,14 +235,28 @@ _STATE: Final = case(
 )
 
 
-def take(session: Session, sending: Collection[Outgoing] = ()) -> Outgoing | None:
+def owners_away(session: Session) -> frozenset[str]:
+    """Return the owners of whom a receiver does not answer."""
+    return frozenset(session.scalars(_AWAY))
+
+
+def take(session: Session, sending: Collection[Outgoing] = (), away: frozenset[str] = frozenset()) -> Outgoing | None:
     """Take the delivery that has been due for longest, beside those that are being sent; it is due again in a minute.
 
-    None to a receiver that is being sent to, and none of an owner who has two on the way.
+    None to a receiver that is being sent to, and none of an owner who has two on the way. Owners of `away` come after
+    all others, have one on the way, and three between them.
     """
     counts = Counter(one.owner for one in sending)
-    served = [owner for owner, count in counts.items() if count >= _MOST_OF_AN_OWNER]
-    given = {"busy": [one.target for one in sending], "served": served, "seconds": _HOLD_SECONDS}
+    busy = [one.target for one in sending]
+    served = frozenset(owner for owner, count in counts.items() if count >= _MOST_OF_AN_OWNER)
+    found = _take(session, busy, served | away)
+    if found is None and away and sum(counts[owner] for owner in away) < _MOST_OF_AWAY:
+        found = _take(session, busy, served | (away & counts.keys()))
+    return found
+
+
+def _take(session: Session, busy: list[str], served: frozenset[str]) -> Outgoing | None:
+    given = {"busy": busy, "served": list(served), "seconds": _HOLD_SECONDS}
     row = session.execute(_TAKE, given).mappings().one_or_none()
     if row is None:
         return None

@@ -47,21 +47,26 @@ def send_due(sessions: Sessions, allowed: Networks) -> Sent:
     """
     delivered = failed = dead = 0
     end, running = time.monotonic() + _ROUND_SECONDS, dict[Future[int | None], Outgoing]()
+    away: frozenset[str] | None = None  # None: not asked for, as long as nothing is due
     with ThreadPoolExecutor(_AT_ONCE, "webhook") as threads:
         while True:
             is_open = time.monotonic() < end and len(running) < _AT_ONCE
-            found = transact(sessions, partial(deliveries.take, sending=running.values())) if is_open else None
+            take = partial(deliveries.take, sending=running.values(), away=away or frozenset())
+            found = transact(sessions, take) if is_open else None
             if found is not None:
                 running[threads.submit(_deliver, sessions, found, allowed)] = found
+                away = transact(sessions, deliveries.owners_away) if away is None else away
                 continue
             if not running:
                 return Sent(delivered, failed, dead)
             for done in wait(running, _LOOK_SECONDS, FIRST_COMPLETED).done:
                 del running[done]
                 given_up = done.result()
-                delivered += given_up is None
-                failed += given_up is not None
-                dead += given_up or 0
+                if given_up is None:
+                    delivered += 1
+                else:
+                    failed, dead = failed + 1, dead + given_up
+                    away = transact(sessions, deliveries.owners_away)
 
 
 def _deliver(sessions: Sessions, outgoing: Outgoing, allowed: Networks) -> int | None:
@@ -112,8 +117,9 @@ def _post(url: str, headers: Mapping[str, str], body: bytes, allowed: Networks, 
     No proxy of the environment is asked: it would reach what must not be reached.
     """
     network = _Checked(allowed, time.monotonic() + seconds)
+    tls = _tls() if url.startswith("https:") else None  # it reads some hundred certificates
     with (
-        httpcore.ConnectionPool(ssl_context=_tls(), network_backend=network) as pool,
+        httpcore.ConnectionPool(ssl_context=tls, network_backend=network) as pool,
         pool.stream("POST", url, headers=[*headers.items(), ("connection", "close")], content=body) as answer,
     ):
         given = {name.lower(): value for name, value in answer.headers}

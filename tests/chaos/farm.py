@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import ip_network
 from pathlib import Path
 
 import psycopg
@@ -21,10 +22,12 @@ from shared import embedded_addresses
 from shared.db import sessions
 from shared.db.tables import ModelFile, Worker
 from shared.errors import Unavailable
+from shared.webhooks import endpoints
 from tests.chaos import plans, points, worker
-from tests.chaos.ground import DATABASE, Ground, RestartedProcess, send
-from tests.chaos.people import People
-from tests.chaos.plans import API, EVERYBODY, SUPERVISOR, Action, Kind, Plan
+from tests.chaos.ground import DATABASE, INSIDE, Ground, RestartedProcess, send
+from tests.chaos.people import Asked, People
+from tests.chaos.plans import API, EVERYBODY, RECEIVER_TROUBLES, SUPERVISOR, Action, Kind, Plan
+from tests.chaos.receiver import TroubledReceiver
 
 _STORAGE_WAYS = {Kind.FILL: points.FULL, Kind.LOCK_STORAGE: points.READ_ONLY}
 CHECKPOINTS = ("sea", "sky", "sun")
@@ -47,6 +50,8 @@ class Farm:
         self.points = points.Folder(folder / "points")
         self.points.make()
         self.people = People(ground.url)
+        self.receiver = TroubledReceiver()
+        self.mended_at: datetime | None = None
         self.killed: list[Killed] = []
         self.engine = sessions.connect(ground.database_url)
         self.sessions = sessions.sessions(self.engine)
@@ -96,6 +101,8 @@ class Farm:
                 self.points.arm(action.target)
             case Kind.CUT | Kind.HUSH:
                 return self._disturb(action)
+            case _ if action.kind in RECEIVER_TROUBLES:
+                return self.receiver.trouble(action.kind)
             case Kind.FILL | Kind.LOCK_STORAGE | Kind.UNMOUNT_STORAGE | Kind.LOSE_STORAGE:
                 return self._trouble_storage(action.kind)
             case _:
@@ -109,6 +116,7 @@ class Farm:
                 self.points.disarm(name)
         self._outages.clear()
         self.ground.mount()
+        self.receiver.mend()
         for way in self.ground.ways.values():
             way.mend()
         self.ground.stop(signal.SIGCONT)
@@ -116,6 +124,7 @@ class Farm:
             send(pid, signal.SIGCONT)
         self._away.clear()
         self.tend()
+        self.mended_at = datetime.now(UTC)
 
     def provoke(self) -> None:
         """Provoke the plan's crash point if no process has passed it: marking dead needs a worker that died."""
@@ -123,7 +132,9 @@ class Farm:
             self._kill(plans.supervised(self.plan.supervised)[0])
         if self.plan.point.startswith("reap"):
             self._kill(plans.alone(self.plan.alone)[0])
-        self.people.submit(plans.OWNERS[0], calm_job())
+        calm = self.people.submit(plans.OWNERS[0], calm_job())
+        if self.plan.point.startswith("release"):
+            self.people.submit(plans.OWNERS[0], calm_job() | {"on": "end"}, after=calm)
 
     def end(self) -> None:
         """Kill what is left of the farm; the ground stays."""
@@ -133,6 +144,7 @@ class Farm:
         for pid in self._orphans():
             send(pid, signal.SIGKILL)
         self.people.close()
+        self.receiver.close()
         self.engine.dispose()
 
     def postgres_log(self) -> str:
@@ -149,8 +161,15 @@ class Farm:
                 sha256 = name.encode().hex().zfill(64)
                 session.add(ModelFile(path=f"{name}.safetensors", name=name, sha256=sha256, usable=True, **known))
 
+    def ask_for_webhooks(self) -> None:
+        """Make an owner a webhook; some jobs of all owners name its address themselves besides."""
+        with self.sessions.begin() as session:
+            endpoints.make(session, plans.OWNERS[0], {"url": self.receiver.receiver.url}, [ip_network(INSIDE)])
+
     def _submit(self, action: Action) -> None:
-        """Submit a job whose picture depends on the plan alone: some of them fail, some are films."""
+        """Submit a job whose picture depends on the plan alone: some of them fail, some are films, and two wait for
+        their owner's first one.
+        """
         number = len(self.people.jobs)
         prompt = f"fail: as job {number} was told to" if number % 5 == 4 else f"picture {number}"
         body = {
@@ -168,7 +187,14 @@ class Farm:
                 "axes": [{"field": "cfg_scale", "values": "1-2"}, {"field": "sampler", "values": ["Heun"]}]
             }
             del body["count"]
-        self.people.submit(action.target, body)
+        if number % 3 == 0:
+            body["webhook"] = self.receiver.receiver.url
+        first: Asked | None = None
+        if number in {3, 4}:
+            first = next((one for one in self.people.jobs if one.owner == action.target), None)
+        if first:
+            body["on"] = "success" if number % 2 else "end"
+        self.people.submit(action.target, body, after=first)
 
     def _pids(self, target: str) -> list[int]:
         """Return the processes that `target` names: a card's worker, the supervisor or the API with its server."""
@@ -287,6 +313,7 @@ def farm(plan: Plan, ground: Ground, folder: Path) -> Iterator[Farm]:
     made = Farm(plan, ground, folder)
     try:
         made.catalogue()
+        made.ask_for_webhooks()
         made.tend()
         assert wait(made.ready, 240), f"the workers of seed {plan.seed} were not ready in 240 s"
         yield made

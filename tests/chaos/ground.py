@@ -26,12 +26,14 @@ from tests.support.servers import TEMPLATE, administrator, clean_environment, ma
 
 DATABASE = "chaos"
 SERVERS = {"postgres": "PostgreSQL", "redis": "Redis"}
+INSIDE = "127.0.0.0/8"  # where webhooks go
 QUICK = {
     "FARM_LEASE_SECONDS": "2",
     "FARM_BEAT_SECONDS": "0.5",
     "FARM_LOOK_SECONDS": "0.3",
     "FARM_RESCAN_SECONDS": "3600",
     "FARM_LOG_FORMAT": "json",
+    "FARM_WEBHOOK_NETWORKS": INSIDE,
     "OMP_NUM_THREADS": "1",
 }
 RESTART_SECONDS = 0.5  # until an ended process is started again: by systemd, a container runtime, a person

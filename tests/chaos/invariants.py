@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from shared.db.states import FINAL, ImageState, JobState
-from shared.db.tables import History, Image, Job, Outbox, Sheet, Worker
+from shared.db.tables import History, Image, Job, Outbox, Sheet, WebhookDelivery, WebhookEndpoint, Worker
 from shared.jobs.stored import SWEEP
 from shared.maintenance.garbage import collect_attempts, collect_jobs, collect_sheets
 from shared.media.storage import MARKER, Storage, key, sheet_key
@@ -18,6 +19,9 @@ from shared.queue.history import Event
 from shared.queue.reaper import MOST_CRASHES
 from tests.chaos.farm import Farm
 from tests.chaos.people import Asked
+
+ARRIVES_WITHIN_SECONDS = 30.0
+"""Of the end of all trouble, in which a pause and the hold of a killed sender take some seconds, on a busy machine."""
 
 
 def unsettled(farm: Farm) -> list[str]:
@@ -27,12 +31,15 @@ def unsettled(farm: Farm) -> list[str]:
         jobs = session.scalars(select(Job.id).where(Job.state == JobState.OPEN)).all()
         workers = session.scalars(select(Worker)).all()
         events = session.execute(select(Outbox.id, Outbox.job_id).where(Outbox.delivered_at.is_(None))).all()
+        unsent = select(WebhookDelivery.id, WebhookDelivery.job_id).where(WebhookDelivery.delivered_at.is_(None))
+        messages = session.execute(unsent).all()
     live = farm.live_pids()
     told = [f"image {image.id} of job {image.job_id} is {image.state}, attempt {image.attempt}" for image in images]
     told += [f"job {job} is open" for job in jobs]
     told += [f"worker {row.id} ({row.name}) is dead, its row is there" for row in workers if row.pid not in live]
     told += [f"event {event} of job {job} is not delivered" for event, job in events]
-    pending = sum(asked.id is None for asked in farm.people.jobs)
+    told += [f"message {message} of job {job} has not arrived" for message, job in messages]
+    pending = sum(asked.id is None and not asked.is_refused for asked in farm.people.jobs)
     return told + ([f"{pending} submissions have no answer"] if pending else [])
 
 
@@ -49,6 +56,8 @@ def problems(farm: Farm) -> list[str]:
             *_of_images(session, farm.people.jobs),
             *_of_history(session),
             *_of_outbox(session),
+            *_of_dependants(session, farm.people.jobs),
+            *_of_messages(session, farm),
             *_of_sheets(session, storage),
             *_of_files(session, farm, storage),
         ]
@@ -57,7 +66,7 @@ def problems(farm: Farm) -> list[str]:
 
 def _of_jobs(session: Session, asked: Sequence[Asked]) -> Iterator[str]:
     jobs = {job.id: job for job in session.scalars(select(Job))}
-    known = Counter(one.id for one in asked)
+    known = Counter(one.id for one in asked if not one.is_refused)
     yield from (f"job {job} was recorded, but nobody asked for it" for job in jobs.keys() - known.keys())
     yield from (f"job {job} is there for {times} submissions" for job, times in known.items() if times > 1)
     for job_id in known.keys() & jobs.keys():
@@ -89,10 +98,11 @@ def _state(states: Sequence[str]) -> JobState:
 
 def _of_images(session: Session, asked: Sequence[Asked]) -> Iterator[str]:
     by_id = {one.id: one for one in asked}
+    unsuccessful = _unsuccessful(session)
     for image in session.scalars(select(Image).order_by(Image.id)):
         one = by_id.get(image.job_id)
         told = f"image {image.id} of job {image.job_id} {image.state}"
-        if image.state == ImageState.CANCELLED and not (one and one.cancels):
+        if image.state == ImageState.CANCELLED and not (one and (one.cancels or _is_hopeless(one, unsuccessful))):
             yield f"{told}, but nobody asked for that"
         if image.state == ImageState.FAILED and not _is_real(image, one):
             yield f"{told} without a real reason: {image.reason}"
@@ -141,6 +151,67 @@ def _of_outbox(session: Session) -> Iterator[str]:
         if at.count(job.ended_at) != 1 or len(set(at)) < len(at) or len(at) > 1 + retries[job.id]:
             yield f"job {job.id} ended at {job.ended_at}, after {retries[job.id]} retries; its events are of {at}"
     yield from (f"an event is of job {job}, which is not there" for job in ends)
+
+
+def _unsuccessful(session: Session) -> set[int]:
+    """Return the jobs that have ended without success, though they may have succeeded later."""
+    return set(session.scalars(select(Outbox.job_id).where(Outbox.state != JobState.SUCCEEDED)))
+
+
+def _is_hopeless(asked: Asked, unsuccessful: Collection[int | None]) -> bool:
+    """True of a job that waited for the success of one that has ended without."""
+    return asked.after is not None and asked.body["on"] == "success" and asked.after.id in unsuccessful
+
+
+def _of_dependants(session: Session, asked: Sequence[Asked]) -> Iterator[str]:
+    """Yield the jobs that waited for another and were released twice, too early or not at all, or refused in vain."""
+    unsuccessful, ends = _unsuccessful(session), dict[int | None, datetime]()
+    for event in session.scalars(select(Outbox).order_by(Outbox.at.desc())):
+        ends[event.job_id] = event.at  # the first one in the end
+    for one in [one for one in asked if one.after]:
+        if one.is_refused and not _is_hopeless(one, unsuccessful):
+            yield f"submission {one.key} was refused, though job {one.after.id} has always succeeded"
+        lines = session.scalars(select(History).where(History.job_id == one.id).order_by(History.id)).all()
+        if one.id and session.get_one(Job, one.id).waits and not one.cancels:
+            yield f"job {one.id} waits for job {one.after.id}"
+        released = Counter(line.image_id for line in lines if line.event == Event.RELEASED)
+        yield from (f"image {image} of job {one.id} was released twice" for image in released if released[image] > 1)
+        is_retried = any(line.event == Event.RETRIED for line in lines)  # a retry does not wait
+        begun = [line.at for line in lines if line.event == Event.CLAIMED]
+        if begun and not is_retried and (one.after.id not in ends or begun[0] < ends[one.after.id]):
+            yield f"job {one.id} began before job {one.after.id} had ended, which it waited for"
+
+
+def _of_messages(session: Session, farm: Farm) -> Iterator[str]:
+    """Yield the ends of jobs that a webhook was not told of, or too late, and messages that nobody should have sent."""
+    webhooks = session.scalars(select(WebhookEndpoint)).all()
+    made = {(row.endpoint_id, row.event_id): row for row in session.scalars(select(WebhookDelivery))}
+    accepted = farm.receiver.receiver.accepted
+    arrived = {headers["webhook-id"] for headers, _ in accepted}
+    for event in session.scalars(select(Outbox)):
+        job = session.get_one(Job, event.job_id)
+        for webhook in [one for one in webhooks if one.owner == event.owner and (one.url or job.webhook)]:
+            message = made.get((webhook.id, event.id))
+            if message is None or message.message not in arrived:
+                yield f"webhook {webhook.id} was not told of event {event.id} of job {job.id}"
+    secrets = {webhook.id: webhook.secret for webhook in webhooks}
+    by_id = {row.message: row for row in made.values()}
+    for headers, body in accepted:
+        message = by_id.get(headers["webhook-id"])
+        if message is None or not _is_right(message, secrets[message.endpoint_id], headers, body):
+            yield f"a message arrived that is of no event, or wrongly signed: {headers} {body[:500]}"
+    for message in made.values():
+        late = message.delivered_at - max(message.created_at, farm.mended_at)
+        if late.total_seconds() > ARRIVES_WITHIN_SECONDS:
+            yield f"message {message.id} of job {message.job_id} arrived {late} after its receiver was back"
+
+
+def _is_right(message: WebhookDelivery, secret: str, headers: dict[str, str], body: str) -> bool:
+    try:
+        told = Webhook(secret).verify(body, headers)
+    except WebhookVerificationError:
+        return False
+    return (told["type"], told["data"]["id"]) == (message.kind, message.job_id)
 
 
 def _of_sheets(session: Session, storage: Storage) -> Iterator[str]:

@@ -23,7 +23,9 @@ class Asked:
     key: str
     owner: str
     body: dict[str, object]
+    after: Asked | None = None  # the job that it waits for
     id: int | None = None
+    is_refused: bool = False  # it could never start: the job that it was to wait for had not succeeded
     cancels: int = 0
     answers: list[str] = field(default_factory=list)
 
@@ -39,11 +41,13 @@ class People:
         self._doing: list[Future[None]] = []
         self._lock = threading.Lock()
 
-    def submit(self, owner: str, body: dict[str, object]) -> None:
+    def submit(self, owner: str, body: dict[str, object], after: Asked | None = None) -> Asked:
+        """Submit a job, which waits for the job `after`, once that is known; return what there is to know of it."""
         with self._lock:
-            asked = Asked(f"key-{len(self.jobs)}", owner, body)
+            asked = Asked(f"key-{len(self.jobs)}", owner, body, after)
             self.jobs.append(asked)
         self._do(self._submit, asked)
+        return asked
 
     def move(self, verb: str, number: int) -> None:
         """Cancel or retry the job that came as `number`, or one image of it, once it is known."""
@@ -67,18 +71,24 @@ class People:
         self._doing.append(self._pool.submit(what, *arguments))
 
     def _submit(self, asked: Asked) -> None:
-        answer = self._ask(asked, "/api/v1/jobs", asked.body, {"Idempotency-Key": asked.key})
+        body = asked.body
+        if asked.after:
+            _until_answered(asked.after)
+            body = body | {"after": [asked.after.id]}
+        answer = self._ask(asked, "/api/v1/jobs", body, {"Idempotency-Key": asked.key})
         if answer is None:
             return
         if answer.status_code in {200, 202}:
             asked.id = answer.json()["id"]
+        elif answer.status_code == 422 and body.get("on") == "success" and "would never start" in answer.text:
+            asked.is_refused = True
         else:
             self.troubles.append(f"submission {asked.key}: {answer.status_code} {answer.text}")
 
     def _move(self, asked: Asked, verb: str, index: int | None) -> None:
-        end = time.monotonic() + PATIENCE_SECONDS
-        while asked.id is None and time.monotonic() < end:
-            time.sleep(_AGAIN_SECONDS)
+        _until_answered(asked)
+        if asked.is_refused:
+            return
         path = f"/api/v1/jobs/{asked.id}" + ("" if index is None else f"/images/{index}")
         answer = self._ask(asked, f"{path}/{verb}")
         if answer is not None and answer.status_code not in {200, 404, 409}:
@@ -104,3 +114,9 @@ class People:
             time.sleep(_AGAIN_SECONDS)
         self.troubles.append(f"POST {path}: no answer in {PATIENCE_SECONDS} s; the last: {told}")
         return None
+
+
+def _until_answered(asked: Asked) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while asked.id is None and not asked.is_refused and time.monotonic() < end:
+        time.sleep(_AGAIN_SECONDS)

@@ -37,6 +37,9 @@ class Kind(StrEnum):
     LOCK_STORAGE = "make the storage read-only"
     UNMOUNT_STORAGE = "unmount the storage"  # an empty folder lies in its place
     LOSE_STORAGE = "take the storage away"  # and none does
+    KILL_RECEIVER = "kill the receiver of webhooks"  # nobody listens
+    HUSH_RECEIVER = "hush the receiver of webhooks"  # it takes messages and does not answer
+    FAIL_RECEIVER = "have the receiver of webhooks answer 500"
 
 
 @dataclass(frozen=True, order=True)
@@ -71,6 +74,7 @@ class Plan:
         return "\n".join([head, *(f"  {action}" for action in self.actions)])
 
 
+RECEIVER_TROUBLES = (Kind.KILL_RECEIVER, Kind.HUSH_RECEIVER, Kind.FAIL_RECEIVER)
 STORAGE_OUTAGES = (Kind.FILL, Kind.LOCK_STORAGE, Kind.UNMOUNT_STORAGE, Kind.LOSE_STORAGE)
 
 
@@ -92,6 +96,7 @@ class _Maker:
         rounds, number = divmod(self._seed, len(POINTS))
         point = POINTS[number]
         actions = [*self._people(), *self._provoked(point), *(self._trouble() for _ in range(5))]
+        actions.append(Action(self._at(), self._chance.choice(RECEIVER_TROUBLES), seconds=self._seconds(0.5, 4)))
         if (rounds + number) % 5 < 2:  # in time of each crash point's plans
             actions += self._outage(outage_seconds, with_database=(rounds + number) % 5 == 0)
         return Plan(self._seed, self._supervised, self._alone, point, tuple(sorted(actions)))

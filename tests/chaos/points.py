@@ -25,7 +25,8 @@ from shared.db import sessions
 from shared.maintenance import outbox
 from shared.media import synced_files
 from shared.media.storage import Storage
-from shared.queue import claim, reaper, transitions, workers
+from shared.queue import claim, dependencies, reaper, transitions, workers
+from shared.webhooks import sending
 from worker.progress.reporter import ImageProgress
 
 POINTS = (
@@ -46,8 +47,12 @@ POINTS = (
     "reap.committed",
     "deliver.inside",  # an event is taken out of the outbox, and not delivered yet
     "deliver.ended",  # delivered, and not marked as such
+    "release.inside",  # a job that waited for another is released
+    "release.committed",  # released, and nobody has been told
+    "send.ended",  # a webhook has arrived, and is not marked as such
 )
 
+ANSWER_SECONDS = 1.0  # that a receiver of webhooks may take: a plan cannot wait for ten
 _ON_ITS_WAY_SECONDS = 0.002
 
 FULL = "the storage is full"
@@ -119,6 +124,7 @@ def _install(folder: Folder) -> None:
     ):
         _replace(original, partial(_move, folder, move, name))
     _install_in_worker(folder)
+    _install_in_chores(folder, move)
 
 
 def _install_in_worker(folder: Folder) -> None:
@@ -145,7 +151,12 @@ def _install_in_worker(folder: Folder) -> None:
 
     Storage.put, ImageProgress.step, os.fsync = put_and_pass, step_and_pass, pass_and_sync
     synced_files.write = write_unless_locked
+
+
+def _install_in_chores(folder: Folder, move: _Move) -> None:
     _replace(outbox.hand_out, partial(_hand_out, folder))
+    _replace(dependencies.settle, partial(_release, folder, move))
+    _replace(sending.send, partial(_send_message, folder))
 
 
 def _hand_out(folder: Folder, original: Callable[..., Any], *arguments: Any) -> Any:
@@ -153,6 +164,21 @@ def _hand_out(folder: Folder, original: Callable[..., Any], *arguments: Any) -> 
     answer = original(*arguments)
     folder.passed("deliver.ended")
     return answer
+
+
+def _release(folder: Folder, move: _Move, original: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+    settled = original(*arguments, **named)
+    if settled.queued:
+        folder.passed("release.inside")
+        move.name = "release"
+    return settled
+
+
+def _send_message(folder: Folder, original: Callable[..., Any], *arguments: Any) -> Any:
+    failure = original(*arguments, seconds=ANSWER_SECONDS)
+    if failure is None:
+        folder.passed("send.ended")
+    return failure
 
 
 def _transact(folder: Folder, move: _Move, original: Callable[..., Any], *arguments: Any) -> Any:

@@ -15,7 +15,7 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from shared.db.states import ImageState
-from shared.db.tables import History, Image
+from shared.db.tables import History, Image, WebhookDelivery
 from shared.queue.history import Event
 from tests.chaos import invariants
 from tests.chaos.farm import Farm, Killed, calm_job, farm, wait
@@ -35,6 +35,8 @@ class Report:
     hits: dict[str, int] = field(default_factory=dict)
     states: dict[str, int] = field(default_factory=dict)  # of images
     restarts: dict[bool, list[float]] = field(default_factory=dict)  # supervised -> seconds without a worker
+    messages: int = 0  # of webhooks
+    arrivals: list[float] = field(default_factory=list)  # seconds from the receiver's return until each arrived
     seconds: float = 0.0
 
     def __str__(self) -> str:
@@ -50,13 +52,14 @@ def run(plan: Plan, ground: Ground) -> Report:
         _act(troubled, plan.actions)
         troubled.mend()
         troubled.people.submit(OWNERS[0], calm_job())
-        settled = wait(lambda: _settled(troubled), SETTLE_SECONDS, every=0.2) and _passed(troubled)
+        settled = wait(lambda: _settled(troubled), SETTLE_SECONDS, every=0.3) and _passed(troubled)
         if not settled:
             report.problems += [f"not settled in {SETTLE_SECONDS} s: {what}" for what in invariants.unsettled(troubled)]
         troubled.people.wait()
         report.problems += troubled.people.troubles + (invariants.problems(troubled) if settled else [])
         report.hits = troubled.points.hits()
         report.restarts, report.states = _restarts(troubled), _states(troubled)
+        report.messages, report.arrivals = _arrivals(troubled)
     if plan.point not in report.hits:
         report.problems.append(f"nobody passed the crash point {plan.point}")
     report.seconds = time.monotonic() - started
@@ -70,7 +73,7 @@ def _passed(troubled: Farm) -> bool:
             break
         wait(troubled.ready, SETTLE_SECONDS)
         troubled.provoke()
-        if not wait(lambda: _settled(troubled), SETTLE_SECONDS, every=0.2):
+        if not wait(lambda: _settled(troubled), SETTLE_SECONDS, every=0.3):
             return False
     return True
 
@@ -118,6 +121,15 @@ def _restarts(troubled: Farm) -> dict[bool, list[float]]:
 def _killed_between(troubled: Farm, killed: Killed, until: datetime) -> bool:
     """True if the same worker was killed once more before `until`: that kill is the one to count."""
     return any(other.name == killed.name and killed.at < other.at < until for other in troubled.killed)
+
+
+def _arrivals(troubled: Farm) -> tuple[int, list[float]]:
+    """Return how many messages arrived, and how long after its return those that their receiver had held up."""
+    with troubled.sessions() as session:
+        rows = session.scalars(select(WebhookDelivery).where(WebhookDelivery.delivered_at.is_not(None))).all()
+    back_at = troubled.receiver.back_at
+    held_up = [row.delivered_at for row in rows if row.created_at < back_at < row.delivered_at]
+    return len(rows), [(at - back_at).total_seconds() for at in held_up]
 
 
 def _states(troubled: Farm) -> dict[str, int]:

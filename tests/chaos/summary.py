@@ -23,6 +23,8 @@ class Summary:
     troubles: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
     restarts: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})
+    messages: int = 0
+    arrivals: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
     def add(self, report: Report) -> None:
@@ -31,6 +33,8 @@ class Summary:
         self.images.update(report.states)
         self.hits.update(report.hits.keys())
         self.troubles.update(str(action.kind) for action in report.plan.actions if action.kind in _TROUBLE)
+        self.messages += report.messages
+        self.arrivals += report.arrivals
         self.seconds += report.seconds
         for is_supervised, seconds in report.restarts.items():
             self.restarts[is_supervised] += seconds
@@ -49,6 +53,8 @@ class Summary:
             f"never hit: {', '.join(sorted(POINTS - self.hits.keys())) or 'none'}",
             f"a killed worker's images run again, supervised: {_percentiles(self.restarts[True])}",
             f"a killed worker's images run again, alone: {_percentiles(self.restarts[False])}",
+            f"webhooks: {self.messages} messages",
+            f"those that waited for their receiver, after it was back: {_percentiles(self.arrivals, 'messages')}",
         ]
         lines += [f"replay: make chaos PLANS=1 SEED={seed}" for seed in self.failed]
         return "\n".join(lines)
@@ -58,9 +64,9 @@ def _told(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {number}" for name, number in sorted(counts.items())) or "none"
 
 
-def _percentiles(seconds: Sequence[float]) -> str:
+def _percentiles(seconds: Sequence[float], of: str = "images") -> str:
     if not seconds:
-        return "none was killed with images"
+        return f"no {of}"
     ordered = sorted(seconds)
     at = {share: ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.99)}
-    return f"p50 {at[0.5]:.1f} s, p99 {at[0.99]:.1f} s, of {len(ordered)} images"
+    return f"p50 {at[0.5]:.1f} s, p99 {at[0.99]:.1f} s, of {len(ordered)} {of}"

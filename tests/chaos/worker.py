@@ -12,17 +12,21 @@ from pathlib import Path
 
 from shared import settings
 from shared.errors import Unavailable
-from tests.chaos import points
+from shared.webhooks import deliveries
+from tests.chaos import plans, points
 from tests.support.stub_card import StubCard
 from worker import process
 from worker.__main__ import end, main
 from worker.maintenance import process as maintenance
 from worker.maintenance import tasks
-from worker.maintenance.scheduler import ScheduledChore
+from worker.maintenance.scheduler import schedule
 
 MODULE = "tests.chaos.worker"
 FOLDER = "CHAOS_FOLDER"
-DELIVER_SECONDS = 0.3
+CHORES = (tasks.Chore("deliver", 0.5, tasks.deliver), tasks.Chore("webhooks", 0.8, tasks.send_webhooks))
+QUICK = {"FIRST_PAUSE_SECONDS": 0.2, "LONGEST_PAUSE_SECONDS": 1.0, "_HOLD_SECONDS": 2 * points.ANSWER_SECONDS}
+"""What messages wait for, in seconds, as leases are in `ground.QUICK`."""
+AGAIN_SECONDS = 0.3
 
 
 def run() -> int:
@@ -38,21 +42,20 @@ def run() -> int:
             folder.passed("run.ended")
             return rendered
 
-    if "--card" in sys.argv:
-        threading.Thread(target=deliver, daemon=True).start()
+    if plans.alone(1)[0] in sys.argv:
+        vars(deliveries).update(QUICK)
+        threading.Thread(target=do_chores, daemon=True).start()
     return main(module=MODULE, run_worker=partial(process.run_worker, make_card=Card))
 
 
-def deliver() -> None:
-    """Do one chore, as a process of its own would: one for each plan would only cost more."""
-    chore = tasks.Chore("deliver", DELIVER_SECONDS, tasks.deliver)
+def do_chores() -> None:
+    """Do some chores in one worker, as a process of their own would: one for each plan would only cost more."""
     while True:
         with suppress(Unavailable), maintenance.open_context(settings.load()) as context:
-            scheduled = ScheduledChore(chore, context)
-            while True:
-                scheduled.run_once()
-                time.sleep(DELIVER_SECONDS)
-        time.sleep(DELIVER_SECONDS)
+            for chore in schedule(CHORES, context).values():
+                chore.start()
+            threading.Event().wait()  # until the process ends
+        time.sleep(AGAIN_SECONDS)
 
 
 if __name__ == "__main__":

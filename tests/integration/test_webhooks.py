@@ -294,13 +294,13 @@ def test_proxy_of_the_environment_is_not_asked(farm, endpoint, ended, receiver, 
 
 def test_receiver_that_answers_by_a_byte_now_and_then_is_left(farm, endpoint, ended):
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(5)  # on a busy machine the time may be over before there is a connection
         port = server.getsockname()[1]
         endpoint(f"http://127.0.0.1:{port}/")
         ended()
 
         def trickle():
-            connection, _ = server.accept()
-            with connection, suppress(OSError):
+            with suppress(OSError), server.accept()[0] as connection:
                 for letter in chain(b"HTTP/1.1 200 OK\r\n", cycle(b"x")):
                     connection.sendall(bytes([letter]))
                     gone.wait(0.02)
@@ -333,6 +333,23 @@ def test_owner_with_many_receivers_leaves_places_to_others(farm, ended, receiver
         sent.append(outgoing)
     assert [one.owner for one in sent] == ["ann", "ann", "bob"]
     assert farm.run(deliveries.take, sent[1:]).owner == "ann"
+
+
+def test_owners_whose_receivers_do_not_answer_leave_places_to_others(farm, ended, receiver):
+    for owner in ("ann", "bob", "cid", "dan", "eve"):
+        farm.run(endpoints.of_jobs, owner)
+    for owner in ("ann", "bob", "cid", "dan"):
+        for number in range(3):
+            ended(owner, scheduling={"webhook": f"{receiver.url}{number}"})
+        first = farm.run(deliveries.take, away={"ann", "bob", "cid", "dan"} - {owner})
+        farm.run(deliveries.failed, first, Failure("away", is_away=True))
+    ended("eve", scheduling={"webhook": receiver.url})  # the last
+    away, sent = farm.run(deliveries.owners_away), []
+    assert away == {"ann", "bob", "cid", "dan"}
+    while outgoing := farm.run(deliveries.take, sent, away):
+        sent.append(outgoing)
+    assert [one.owner for one in sent] == ["eve", "ann", "bob", "cid"]
+    assert farm.run(deliveries.take, sent[:-1], away).owner == "cid"
 
 
 @pytest.mark.parametrize(

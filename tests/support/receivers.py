@@ -7,19 +7,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
-from typing import Any
+from threading import Event, Thread
+from typing import Any, Final
+
+_LONGEST_SILENCE_SECONDS: Final = 60.0
 
 
 @dataclass
 class Receiver:
-    """A server that remembers what it was sent, and answers with `status`."""
+    """A server that remembers what it was sent, and answers with `status` as soon as it `answers`."""
 
     url: str = ""
     status: int = 204
     headers: dict[str, str] = field(default_factory=dict)
     got: list[tuple[dict[str, str], str]] = field(default_factory=list)
+    accepted: list[tuple[dict[str, str], str]] = field(default_factory=list)  # of those, answered with success
+    answers: Event = field(default_factory=Event)
+
+    def __post_init__(self) -> None:
+        self.answers.set()
 
     @property
     def messages(self) -> list[str]:
@@ -31,13 +39,17 @@ class Receiver:
 
 
 @contextmanager
-def listening(receiver: Receiver, port: int = 0) -> Iterator[int]:
-    """Have `receiver` take messages within the block, at the port that is yielded."""
+def listening(receiver: Receiver, port: int = 0, turn_seconds: float = 0.01) -> Iterator[int]:
+    """Have `receiver` take messages within the block, which it leaves within a turn, at the port that is yielded."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            receiver.got.append(({name.lower(): value for name, value in self.headers.items()}, body))
+            message = {name.lower(): value for name, value in self.headers.items()}, body
+            receiver.got.append(message)
+            receiver.answers.wait(_LONGEST_SILENCE_SECONDS)
+            if receiver.status < HTTPStatus.MULTIPLE_CHOICES:
+                receiver.accepted.append(message)
             self.send_response(receiver.status)
             for name, value in receiver.headers.items():
                 self.send_header(name, value)
@@ -47,7 +59,7 @@ def listening(receiver: Receiver, port: int = 0) -> Iterator[int]:
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
-        thread = Thread(target=partial(server.serve_forever, poll_interval=0.01))
+        thread = Thread(target=partial(server.serve_forever, poll_interval=turn_seconds))
         thread.start()
         receiver.url = f"http://127.0.0.1:{server.server_port}/hook"
         try:

@@ -68,7 +68,7 @@ def table(settings: Settings) -> tuple[Chore, ...]:
         Chore("due", at_once, _run_due),
         Chore("reap", at_once, _reap),
         Chore("deliver", at_once, deliver),
-        Chore("webhooks", at_once, _send_webhooks),
+        Chore("webhooks", at_once, send_webhooks),
         Chore("gallery", at_once, _list_pictures),
         Chore("usage", at_once, _fold_usage),
         *(Chore(name, seconds, _SELDOM[name]) for name, seconds in SECONDS.items()),
@@ -110,7 +110,7 @@ def _announce(context: ChoreContext, event: outbox.OutboxEvent) -> None:
         context.events.publish(JobEnded(event.id, event.job_id, event.owner, event.state))
 
 
-def _send_webhooks(context: ChoreContext) -> Mapping[str, object]:
+def send_webhooks(context: ChoreContext) -> Mapping[str, object]:
     """Send the messages that are due to those who asked for them."""
     return asdict(sending.send_due(context.sessions, context.settings.limits.inside_networks))
 
