@@ -15,7 +15,8 @@ from PIL import Image
 
 from cli import terminal
 from cli.render import file_bytes, follow, joined, submitted
-from client.client import Client, Json
+from client.client import Client
+from client.shapes import Job
 from shared.errors import FarmError
 from shared.infotext.reader import Read, read
 from shared.media.decode import PictureReader
@@ -105,19 +106,20 @@ def _check_embeddings(client: Client, file: Path, embeddings: Mapping[str, str])
         raise FarmError(f"{file} was rendered with the embedding {shown}, {reason}, then try again.")
 
 
-def rendered(client: Client, params: Mapping[str, Any], *, quiet: bool) -> tuple[Json, Opened]:
+def rendered(client: Client, params: Mapping[str, Any], *, quiet: bool) -> tuple[Job, Opened]:
     """Return the job that rendered one picture from `params`, without a film, and its file, opened."""
     job = submitted(client, {**params, "film": False, "intermediates": False}, quiet=quiet)
     job = follow(client, job["id"], quiet=quiet)
     return job, opened(_file(client, job), "the new picture")
 
 
-def _file(client: Client, job: Json) -> bytes:
+def _file(client: Client, job: Job) -> bytes:
     """Return the file of the job's picture. Raises FarmError if it has none."""
     [image] = job["images"]
-    if image["state"] != "succeeded":
+    link = image["links"]["picture"]
+    if image["state"] != "succeeded" or link is None:
         raise FarmError(f"The picture {image['state']}: {image['reason'] or 'no reason given'} ({client.page(job)})")
-    return client.fetch(image["links"]["picture"])
+    return client.fetch(link)
 
 
 def opened(data: bytes, name: str) -> Opened:

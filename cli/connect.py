@@ -31,6 +31,6 @@ def client_of(url: str, settings: Settings) -> Client:
     """Return a client of the farm at `url` that shows this shell's key. Raises SettingsError."""
     key = settings.api_key or next(iter(settings.api_keys), "")
     try:
-        return Client(url, key)
+        return Client(url, key, patience_seconds=0)  # people would rather know
     except UnusableAddress as error:
         raise SettingsError(str(error)) from error

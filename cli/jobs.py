@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from rich.markup import escape
 
@@ -12,10 +12,13 @@ from cli import terminal
 from cli.terminal import Row, age, shorten, state, table
 from client.client import FINAL, Client, Json
 from client.errors import NotFound
+from client.shapes import Change, Image, Job
 from shared.errors import STORAGE_AWAY
 from shared.jobs.stored import names
 from shared.params.pools import DEFAULT_POOL
 from shared.params.upscale import Upscale
+
+T = TypeVar("T")
 
 _WORKER: Final = ("worker", "card", "state", "doing", "pictures", "seen")
 _JOB: Final = ("job", "state", "pictures", "age", "prompt")
@@ -66,7 +69,7 @@ def approve(client: Client, job_id: int, *, as_json: bool) -> None:
     _print(client.approve(job_id), lambda job: terminal.answer(f"page  {client.page(job)}"), as_json=as_json)
 
 
-def describe(job: Json) -> str:
+def describe(job: Job) -> str:
     """Return what happens to a job now, in a few words."""
     running = [image for image in job["images"] if image["state"] == "running"]
     ended, count = sum(job["counts"].get(name, 0) for name in FINAL), sum(job["counts"].values())
@@ -83,7 +86,7 @@ def describe(job: Json) -> str:
     return total + (phase if phase.startswith("loading") else "starting")
 
 
-def _print(body: Json, people: Callable[[Json], None], *, as_json: bool) -> None:
+def _print(body: T, people: Callable[[T], None], *, as_json: bool) -> None:
     (terminal.answer_json if as_json else people)(body)
 
 
@@ -119,16 +122,16 @@ def _worker_row(worker: Json) -> Row:
     )
 
 
-def _job_row(job: Json) -> Row:
+def _job_row(job: Job) -> Row:
     counts = job["counts"]
     ended = f"{sum(counts[name] for name in FINAL)}/{sum(counts.values())}"
-    return job["id"], state(job["state"]), ended, age(job["created_at"]), shorten(_title(job["params"]))
+    return job["id"], state(job["state"]), ended, age(job["created_at"]), shorten(title(job["params"]))
 
 
-def _job(job: Json) -> None:
+def _job(job: Job) -> None:
     params, timings = job["params"], job["timings"]
     terminal.answer(f"job {job['id']}: {describe(job)}")
-    terminal.answer(f"  {_title(params)}")
+    terminal.answer(f"  {title(params)}")
     if not params.get("upscale"):
         terminal.answer(
             f"  {params['width']}×{params['height']}, {params['steps']} steps, {params['sampler']}, "
@@ -147,20 +150,20 @@ def _job(job: Json) -> None:
     table(_IMAGE, map(_image_row, job["images"]), "")
 
 
-def _title(params: Json) -> str:
+def title(params: Json) -> str:
     """Return the prompt, or what is done to pictures; unvalidated, because the API may be of a newer version."""
     enlarging = params.get("upscale")  # no such parameter in an older version
     return Upscale.model_construct(**enlarging).words if enlarging else str(params["prompt"])
 
 
-def in_the_queue(job: Json) -> str:
+def in_the_queue(job: Job) -> str:
     """Return whose workers a job is for and what goes before it, as far as that is not as usual."""
     pool, priority = job.get("pool", DEFAULT_POOL), job.get("priority", 0)
     words = [f"pool {pool}"] * (pool != DEFAULT_POOL) + [f"priority {priority}"] * (priority != 0)
     return ", ".join(["urgent"] * bool(job.get("urgent")) + words)
 
 
-def _image_row(image: Json) -> Row:
+def _image_row(image: Image) -> Row:
     return (
         image["index"],
         state(image["state"]),
@@ -172,6 +175,6 @@ def _image_row(image: Json) -> Row:
     )
 
 
-def _changed(change: Json, how: str) -> None:
+def _changed(change: Change, how: str) -> None:
     count = change["images"]
     terminal.answer(f"job {change['job']['id']}: {count} {'picture' if count == 1 else 'pictures'} {how}")

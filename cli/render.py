@@ -17,12 +17,15 @@ from cli import render_request, sweep, terminal
 from cli.connect import client_of, connect
 from cli.embedded.home import running
 from cli.jobs import describe
-from client.client import Client, Json
-from client.errors import Conflict, NotRunning, Refused, Unavailable
+from cli.screen import show as screen
+from cli.screen.choice import Show
+from client.client import Client
+from client.errors import Refused, Unavailable
+from client.shapes import Job
 from shared.errors import FarmError
 from shared.settings import Settings
 
-Show = Callable[[Json], None]
+Tell = Callable[[Job], None]
 
 _PATIENCE_SECONDS: Final = 120.0  # for a first look at the models folder: PyTorch is imported before it
 _PAUSE_SECONDS: Final = 1.0
@@ -36,8 +39,9 @@ def render(  # noqa: PLR0913 - what was typed
     *,
     as_json: bool,
     preset: str | None = None,
+    show: Show = Show.NEVER,
 ) -> int:
-    """Submit, follow, save, report; return the exit status. Ctrl-C cancels the job.
+    """Submit, follow, save, show, report; return the exit status. Ctrl-C cancels the job.
 
     What `params` leave open is as a `preset` of the owner has it; an empty prompt leaves it open.
 
@@ -45,6 +49,7 @@ def render(  # noqa: PLR0913 - what was typed
     """
     check_folder(folder)
     files = {name: file_bytes(path) for name, path in pictures.items()}
+    how, abilities = screen.chosen(Show.NEVER if as_json else show, terminal.out)
     with joined(settings, terminal.no_progress if as_json else terminal.progress) as client:
         params = render_request.over(client.preset(preset)["params"], params) if preset else params
         ids = {name: uploaded(client, pictures[name], data) for name, data in files.items()}
@@ -55,6 +60,7 @@ def render(  # noqa: PLR0913 - what was typed
         job = follow(client, job["id"], quiet=as_json)
         done = [image for image in job["images"] if image["state"] == "succeeded"]
         saved = [save(client, job, image, folder, sweep.stem(job, image)) for image in done]
+        screen.show(saved, how, abilities, terminal.out)
         _report(client, job, saved, as_json=as_json)
     return 0 if job["state"] == "succeeded" else 1
 
@@ -75,7 +81,7 @@ def preview(
         return sweep.show(client, render_request.nested(ids, into=params), as_json=as_json)
 
 
-def submitted(client: Client, params: Mapping[str, Any], *, quiet: bool) -> Json:
+def submitted(client: Client, params: Mapping[str, Any], *, quiet: bool) -> Job:
     """Submit a job and return it; wait for a farm that does not know its models yet, or whose database is away."""
     key, deadline, has_told = str(uuid.uuid4()), time.monotonic() + _PATIENCE_SECONDS, quiet
     while True:
@@ -110,23 +116,26 @@ def joined(settings: Settings, tell: Callable[[str], None]) -> Iterator[Client]:
         yield client
 
 
-def follow(client: Client, job_id: int, *, quiet: bool) -> Json:
+def follow(client: Client, job_id: int, *, quiet: bool) -> Job:
     """Show how far the job is until it has ended, and return it as it ended, with its images. Ctrl-C cancels it."""
     try:
         shown = nullcontext(_nothing if quiet else _lines()) if quiet or not terminal.err.is_terminal else _bar()
         with shown as show:
             tell_why = _nothing if quiet else _reasons()
-            for job in client.watch(job_id):
+
+            def tell(job: Job) -> None:
                 tell_why(job)
                 show(job)
-    except KeyboardInterrupt:
-        _cancel(client, job_id)
+
+            return client.wait(job_id, progress=tell)
+    except KeyboardInterrupt as interrupt:
+        for note in getattr(interrupt, "__notes__", ()):  # of what came of the job
+            terminal.progress(note)
         raise
-    return client.job(job_id)
 
 
 @contextmanager
-def _bar() -> Iterator[Show]:
+def _bar() -> Iterator[Tell]:
     """Yield what shows a job as a bar, gone at the end."""
     share = TextColumn("{task.percentage:>3.0f} %")
     columns = (TextColumn("{task.description}"), BarColumn(), share, TimeElapsedColumn())
@@ -135,11 +144,11 @@ def _bar() -> Iterator[Show]:
         yield lambda job: progress.update(bar, completed=job["progress"], description=describe(job))
 
 
-def _lines() -> Show:
+def _lines() -> Tell:
     """Return what shows a job as a line at each quarter: for logs, where a bar would be noise."""
     shown_quarter = -1
 
-    def show(job: Json) -> None:
+    def show(job: Job) -> None:
         nonlocal shown_quarter
         quarter = int(job["progress"] * 4)
         if quarter > shown_quarter:
@@ -149,11 +158,11 @@ def _lines() -> Show:
     return show
 
 
-def _reasons() -> Show:
+def _reasons() -> Tell:
     """Return what says why a job waits, once for each reason; an image that is next starts too soon to tell."""
     shown_code = "next"
 
-    def tell(job: Json) -> None:
+    def tell(job: Job) -> None:
         nonlocal shown_code
         waiting = job.get("waiting")
         if waiting and waiting["code"] != shown_code:
@@ -164,11 +173,11 @@ def _reasons() -> Show:
     return tell
 
 
-def _nothing(_: Json) -> None:
+def _nothing(_: Job) -> None:
     """Show nothing: the answer is for a program."""
 
 
-def save(client: Client, job: Json, image: Json, folder: Path, stem: str = "") -> Path:
+def save(client: Client, job: Mapping[str, Any], image: Mapping[str, Any], folder: Path, stem: str = "") -> Path:
     """Write a picture under a name that is not taken, by default its job, index and seed, and return its path."""
     data = client.fetch(image["links"]["picture"])
     stem = stem or f"{job['id']:05d}-{image['index']}-seed{image['seed']}"
@@ -185,7 +194,7 @@ def save(client: Client, job: Json, image: Json, folder: Path, stem: str = "") -
     return path
 
 
-def _held(client: Client, job: Json, *, as_json: bool) -> int:
+def _held(client: Client, job: Job, *, as_json: bool) -> int:
     """Say how a job that is held by hand goes on."""
     if as_json:
         terminal.answer_json({"job": job, "page": client.page(job), "files": []})
@@ -195,7 +204,7 @@ def _held(client: Client, job: Json, *, as_json: bool) -> int:
     return 0
 
 
-def _report(client: Client, job: Json, files: list[Path], *, as_json: bool) -> None:
+def _report(client: Client, job: Job, files: list[Path], *, as_json: bool) -> None:
     page = client.page(job)
     if as_json:
         terminal.answer_json({"job": job, "page": page, "files": [str(file.absolute()) for file in files]})
@@ -226,14 +235,6 @@ def file_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise FarmError(f"{path} cannot be read ({error.strerror}).") from error
-
-
-def _cancel(client: Client, job_id: int) -> None:
-    try:
-        client.cancel(job_id)
-        terminal.progress(f"Cancelled job {job_id}.")
-    except (Conflict, NotRunning) as error:
-        terminal.progress(f"Job {job_id} was not cancelled: {error}")
 
 
 def check_folder(folder: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cli.help_sections import Sectioned
+from cli.screen.choice import Show
 
 if TYPE_CHECKING:
     from shared.params.table import Parameter
@@ -80,6 +81,7 @@ def command(*tables: Table, is_sweep: bool = False) -> Callable[..., None]:
         param: list[str] | None,
         preset: str | None,
         out: Path,
+        show: Show,
         as_json: bool,
         vary: list[str] | None = None,
         seeds: str | None = None,
@@ -109,7 +111,7 @@ def command(*tables: Table, is_sweep: bool = False) -> Callable[..., None]:
             params["sweep"] = read_sweep(vary or (), seeds, draft, draft_steps)
         if preview:
             raise typer.Exit(previewed(load(), params, pictures, as_json=as_json, preset=preset))
-        raise typer.Exit(rendered(load(), params, pictures, out, as_json=as_json, preset=preset))
+        raise typer.Exit(rendered(load(), params, pictures, out, as_json=as_json, preset=preset, show=show))
 
     arguments = [*(_argument(name, one) for name, one in named.items()), *_SWEEP, *_OWN]
     run.__signature__ = Signature(arguments)  # type: ignore[attr-defined]
@@ -202,6 +204,19 @@ _OWN: Final = (
         Argument.KEYWORD_ONLY,
         default=Path("pictures"),
         annotation=Annotated[Path, typer.Option(help="Folder to write to.", rich_help_panel=_PICTURES)],
+    ),
+    Argument(
+        "show",
+        Argument.KEYWORD_ONLY,
+        default=Show.AUTO,
+        annotation=Annotated[
+            Show,
+            typer.Option(
+                help="Show it in the terminal: auto, kitty, sixel, blocks or never.",
+                metavar="HOW",
+                rich_help_panel=_PICTURES,
+            ),
+        ],
     ),
     Argument(
         "as_json",

@@ -81,7 +81,7 @@ def _lines(found: Json) -> Iterator[str]:
     yield from map(escape, found["notes"])
 
 
-def stem(job: Json, image: Json) -> str:
+def stem(job: Mapping[str, Any], image: Mapping[str, Any]) -> str:
     """Return the name of a picture's file: its job, its number, and the titles of its values; else nothing."""
     titles = image.get("titles")
     if not titles:

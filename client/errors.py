@@ -10,6 +10,7 @@ FarmError                   any other answer of failure; `status` is its HTTP st
 ├── Forbidden          403  a foreign Host, Origin or form
 ├── NotFound           404  no such job, image or file
 ├── Conflict           409  the thing is there, but not in a state that allows this
+├── TooMany            429  more requests than the farm takes of one key or address
 └── Unavailable        503  a server of the farm is away; the same call may succeed later
 """
 
@@ -22,10 +23,16 @@ class FarmError(Exception):
     """The farm could not be asked, or could not do what was asked."""
 
     status: int | None = None
+    retry_after: float | None = None
+    """Seconds after which the farm would like to be asked again."""
 
 
 class NotRunning(FarmError):
-    """Nothing answers at the farm's address."""
+    """Nothing answers at the farm's address. `was_sent`: the request may have arrived, and its answer been lost."""
+
+    def __init__(self, message: str, *, was_sent: bool = False) -> None:
+        super().__init__(message)
+        self.was_sent = was_sent
 
 
 class UnusableAddress(FarmError):
@@ -87,6 +94,12 @@ class Conflict(FarmError):
     status = 409
 
 
+class TooMany(FarmError):
+    """The request was not looked at, because too many came before it."""
+
+    status = 429
+
+
 class Unavailable(FarmError):
     """A server that the farm needs is away."""
 
@@ -95,5 +108,5 @@ class Unavailable(FarmError):
 
 BY_STATUS = {
     kind.status: kind
-    for kind in (Refused, Malformed, TooLarge, Unauthorized, Forbidden, NotFound, Conflict, Unavailable)
+    for kind in (Refused, Malformed, TooLarge, Unauthorized, Forbidden, NotFound, Conflict, TooMany, Unavailable)
 }

@@ -14,8 +14,8 @@ from cli import checkpoints, jobs
 from cli.connect import connect
 from cli.embedded import home
 from cli.embedded.home import Record
-from client import client as client_module
-from client import errors
+from client import connection, errors
+from client.calls import jobs as calls
 from client.client import Client
 from shared.errors import NotRunning, SettingsError
 from shared.models.folders import ModelFolders
@@ -37,7 +37,7 @@ def answering(*answers: httpx.Response | Exception) -> tuple[Client, list[httpx.
             raise following
         return following
 
-    return Client(URL, "secret-key", httpx.MockTransport(answer)), asked
+    return Client(URL, "secret-key", httpx.MockTransport(answer), patience_seconds=0), asked
 
 
 def problem(status: int, detail: str = "No.", **more: Any) -> httpx.Response:
@@ -57,7 +57,8 @@ def stream(*events: str) -> httpx.Response:
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(client_module, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(calls, "POLL_SECONDS", 0.001)
+    monkeypatch.setattr(connection, "FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(checkpoints, "_PAUSE_SECONDS", 0.001)
 
 
@@ -175,7 +176,7 @@ def test_watch_waits_for_an_api_that_is_started_again():
 
 
 def test_watch_gives_up_on_an_api_that_stays_away(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(client_module, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(calls, "PATIENCE_SECONDS", 0)
     client, _ = answering(job(), httpx.ConnectError("gone"), httpx.ConnectError("gone"))
     with pytest.raises(errors.NotRunning):
         list(client.watch(17))

@@ -56,7 +56,7 @@ def farm(monkeypatch: pytest.MonkeyPatch) -> Farm:
     made = Farm()
 
     def joined(*_: object) -> Client:
-        return Client("http://127.0.0.1:8321", transport=httpx.MockTransport(made))
+        return Client("http://127.0.0.1:8321", transport=httpx.MockTransport(made), patience_seconds=0)
 
     monkeypatch.setattr(render, "joined", joined)
     return made
