@@ -19,9 +19,9 @@ SEND_BUFFER_BYTES: Final = 2**18  # of a connection: the kernel would take megab
 
 
 def check_admins(settings: Settings) -> None:
-    """Raise SettingsError if an owner who is to be an admin has no key."""
+    """Raise SettingsError if an owner who is to be an admin has no key, and nobody else signs people in."""
     owners = {*settings.api_keys.values()}
-    if strangers := [name for name in settings.admin_names if name not in owners]:
+    if strangers := [name for name in settings.admin_names if name not in owners and not settings.signs_in]:
         raise SettingsError(
             f"FARM_ADMINS={settings.admins!r} must name owners that have a key in FARM_API_KEYS; without one: "
             f"{', '.join(strangers)}. `farm keys create --role admin` makes an admin's key without that."

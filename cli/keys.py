@@ -50,7 +50,7 @@ def create(settings: Settings, asked: Mapping[str, object], *, as_json: bool) ->
             made = client.create_key(**asked)
     else:
         given = {name: value for name, value in asked.items() if value is not None}
-        wanted, others = keys.parse(given, _DEFAULT_OWNER), bool(settings.api_keys)
+        wanted, others = keys.parse(given, _DEFAULT_OWNER), bool(settings.api_keys) or settings.signs_in
         view, key = _transact(settings, lambda session: keys.create(session, wanted, _HERE, others=others))
         made = {**_json(view), "key": key}
     if as_json:

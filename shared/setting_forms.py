@@ -15,6 +15,12 @@ from shared.models.folders import ModelFolders
 from shared.params.pools import POOL, POOL_NAMES
 from shared.redis_url import read as read_redis_url
 
+_HEADER = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,60}")
+_OTHER_HEADERS = {
+    *("accept", "accept-language", "authorization", "connection", "content-length", "content-type", "cookie"),
+    *("forwarded", "host", "idempotency-key", "if-none-match", "last-event-id", "origin", "prefer", "referer"),
+    *("user-agent", "x-api-key", "x-csrf-token", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"),
+}
 OF_HTTP = ("http", "https")  # the other servers may be reached over a socket, without a host
 _VISIBLE = re.compile(r"[!-~]+")
 _ADDRESS = re.compile(r"[\w+]+://([^/?#]*)([/?#]?)(.*)", re.DOTALL)
@@ -119,6 +125,16 @@ def proxies(given: str) -> str:
                 f"{address!r} is neither an address such as 10.0.0.7 nor a network such as 10.0.0.0/8"
             ) from None
     return given
+
+
+def header(given: str) -> str:
+    """Return the name of a header that nobody but a proxy sends."""
+    name = given.strip()
+    if name and not _HEADER.fullmatch(name):
+        raise ValueError("must be the name of a header, of letters, digits and hyphens, such as X-Forwarded-User")
+    if name.casefold() in _OTHER_HEADERS:
+        raise ValueError(f"is {name}, which clients send for another purpose: name one such as X-Forwarded-User")
+    return name
 
 
 def networks(given: str) -> tuple[IPv4Network | IPv6Network, ...]:

@@ -106,7 +106,8 @@ class Settings(BaseModel):
     )
     admins: Annotated[str, AfterValidator(forms.owners)] = Field(
         "",
-        description="Owners whose keys in FARM_API_KEYS are an admin's, comma-separated; others are a user's.",
+        description="Owners whose keys in FARM_API_KEYS are an admin's, comma-separated; others are a user's. Also "
+        "people whom a proxy or a provider signs in.",
     )
     user_limits: Annotated[str, AfterValidator(forms.limits)] = Field(
         "",
@@ -125,6 +126,14 @@ class Settings(BaseModel):
     trusted_proxies: Annotated[str, AfterValidator(forms.proxies)] = Field(
         "127.0.0.0/8,::1",
         description="Proxies whose X-Forwarded-For and -Proto count: addresses and networks, comma-separated.",
+    )
+    proxy_user_header: Annotated[str, AfterValidator(forms.header)] = Field(
+        "",
+        description="Header in which a proxy of FARM_TRUSTED_PROXIES, which must be set, names who is signed in; "
+        "unset: none.",
+    )
+    sign_in_role: Literal["viewer", "user", "operator"] = Field(
+        "user", description="Role of people whom a proxy or a provider signs in: viewer, user or operator."
     )
     public_url: Annotated[str, forms.url_of(*forms.OF_HTTP)] = Field(
         "", description="Address that people open the farm at, for links in messages; unset: its own on loopback."
@@ -254,6 +263,10 @@ class Settings(BaseModel):
             raise ValueError("FARM_MIN_SIZE must not be above FARM_MAX_SIZE")
         if self.min_size**2 > self.max_pixels:
             raise ValueError("FARM_MAX_PIXELS must have room for a square of FARM_MIN_SIZE")
+        if self.proxy_user_header and "trusted_proxies" not in self.model_fields_set:
+            raise ValueError(
+                "FARM_PROXY_USER_HEADER needs FARM_TRUSTED_PROXIES: who connects from there is believed to be anybody"
+            )
         return self
 
     @property
@@ -267,6 +280,11 @@ class Settings(BaseModel):
         """The owners whose jobs may be urgent; None: everybody's."""
         names = tuple(filter(None, self.urgent_owners.split(",")))
         return None if not self.api_keys or EVERYBODY in names else names
+
+    @property
+    def signs_in(self) -> bool:
+        """Whether somebody else than the farm signs people in."""
+        return bool(self.proxy_user_header)
 
     @property
     def admin_names(self) -> tuple[str, ...]:

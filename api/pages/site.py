@@ -29,8 +29,9 @@ from api.pages import (
     workers,
 )
 from api.pages.filters import FILTERS
-from api.security import auth
+from api.security import auth, proxy_user
 from api.security.origin import SAFE_METHODS
+from api.services import services
 from shared.accounts.principal import Role
 
 
@@ -77,4 +78,5 @@ def _who() -> dict[str, object]:
         "owner": who and who.owner,
         "runs_farm": who is not None and who.role.includes(Role.OPERATOR),
         "signed_in": auth.is_signed_in(),
+        "by_proxy": who is not None and proxy_user.names_somebody(services().settings),
     }

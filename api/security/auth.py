@@ -13,7 +13,7 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from api.http import later
 from api.programs import SDAPI, is_program
-from api.security import rules, sessions
+from api.security import proxy_user, rules, sessions
 from api.security.key_guesses import Guesses
 from api.security.origin import SAFE_METHODS
 from api.services import Services, services
@@ -78,8 +78,8 @@ def is_known(app: Flask, environ: dict[str, Any]) -> bool:
         ring, key = _ring(app), _sent_key()
         if not ring.asks():
             return True
-        if key is None:
-            return _cookie_principal(ring) is not None
+        if key is None or proxy_user.names_somebody(services().settings):
+            return _is_named(ring)
         guesses: Guesses = app.extensions[_GUESSES]
         address, digest = request.remote_addr or "", keys.digest(key)
         if guesses.wait(address, digest):
@@ -89,6 +89,13 @@ def is_known(app: Flask, environ: dict[str, Any]) -> bool:
             environ[_COUNTED] = True
             return False
         return True
+
+
+def _is_named(ring: Keyring) -> bool:
+    try:
+        return bool(proxy_user.named(services().settings) or _cookie_principal(ring))
+    except Forbidden:
+        return False
 
 
 def principal() -> Principal:
@@ -180,6 +187,8 @@ def _who(app: Flask) -> tuple[Principal | None, bool]:
     ring = _ring(app)
     if not ring.asks():
         return LOCAL, False
+    if named := proxy_user.named(services().settings):
+        return named, False
     key = _sent_key()
     return (_cookie_principal(ring), False) if key is None else (_tried(app, keys.digest(key), "header"), True)
 

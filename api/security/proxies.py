@@ -9,6 +9,9 @@ from typing import Any, Final
 
 _PORT: Final = re.compile(r"^\[([^]]*)\](?::\d{1,5})?$|^([\d.]+):\d{1,5}$")
 
+PEER: Final = "stepfarm.peer"
+"""In the environ: the address that the connection itself came from."""
+
 WSGI = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 Networks = Sequence[IPv4Network | IPv6Network]
 
@@ -26,8 +29,11 @@ class Proxied:
 
 
 def unwrap(environ: dict[str, Any], trusted: Networks) -> None:
-    """Put the client's own address and scheme into `environ`. Doing so twice changes nothing further."""
-    peer = environ.get("REMOTE_ADDR", "")
+    """Put the client's own address and scheme into `environ`, and its peer's beside it.
+
+    Doing so twice changes nothing further.
+    """
+    peer = environ.setdefault(PEER, environ.get("REMOTE_ADDR", ""))
     if is_trusted(peer, trusted):
         environ["REMOTE_ADDR"] = client(peer, environ.get("HTTP_X_FORWARDED_FOR", ""), trusted)
         environ["wsgi.url_scheme"] = scheme(environ.get("HTTP_X_FORWARDED_PROTO", ""), environ["wsgi.url_scheme"])

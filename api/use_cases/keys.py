@@ -25,7 +25,7 @@ def listed(services: Services, who: Principal, *, everybodys: bool = False) -> K
 
 def create(services: Services, who: Principal, given: object) -> MadeKeyBody:
     """Make a key as a JSON object says, for oneself or, as an admin, for others. Raises Refused."""
-    wanted, others = keys.parse(given, who.owner), bool(services.settings.api_keys)
+    wanted, others = keys.parse(given, who.owner), bool(services.settings.api_keys) or services.settings.signs_in
     made = transact(services.sessions, lambda session: keys.create(session, wanted, who, others=others))
     log.info("key made", owner=wanted.owner, role=wanted.role.value, key=made.view.id, by=who.owner)
     return MadeKeyBody.made(made)

@@ -59,6 +59,7 @@ class Keyring:
         self, settings: Settings, sessions: Sessions, secret: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._is_loopback = settings.is_loopback
+        self._signs_in = settings.signs_in
         self._of_roles = {role: settings.limits_of(role) for role in Role}
         self._secret = secret.encode()
         self._fixed = {keys.digest(key): _principal(settings, owner) for key, owner in settings.api_keys.items()}
@@ -71,12 +72,15 @@ class Keyring:
         self._noted: dict[int, float] = {}  # by the keys' ids
 
     def asks(self) -> bool:
-        """True if a key is needed: one was made, or people at other machines reach the farm. Raises Unavailable."""
-        return not self._is_loopback or bool(self._fixed) or self._now().is_any
+        """True if the farm must know who asks: a key was made, other machines reach it, or people sign in elsewhere.
+
+        Raises Unavailable.
+        """
+        return not self._is_loopback or self._signs_in or bool(self._fixed) or self._now().is_any
 
     def is_empty(self) -> bool:
-        """True if no key was ever made. Raises Unavailable."""
-        return not self._fixed and not self._now().is_any
+        """True if no key was ever made, and nobody signs in elsewhere. Raises Unavailable."""
+        return not self._signs_in and not self._fixed and not self._now().is_any
 
     @property
     def is_known(self) -> bool:
@@ -89,7 +93,9 @@ class Keyring:
 
     @property
     def is_shared(self) -> bool:
-        """Whether several owners have keys, as far as is known; asks nobody."""
+        """Whether there are several owners, as far as is known; asks nobody."""
+        if self._signs_in:
+            return True
         in_sql = self._known.principals if self._known else frozenset()
         return len({who.owner for who in (*self._fixed.values(), *in_sql)}) > 1
 

@@ -98,8 +98,8 @@ def parse(given: object, owner: str) -> NewKey:
     whose, role = owner if whose is None else whose, Role.USER.value if role is None else role
     if not _is_text(name):
         problems.append(FieldError("name", "is missing, too long or no text", _TEXT))
-    if not _is_text(whose) or _IN_A_LIST & {*str(whose)}:
-        problems.append(FieldError("owner", "cannot be an owner", f"{_TEXT}, without commas, colons and stars"))
+    if not is_owner(whose):
+        problems.append(FieldError("owner", "cannot be an owner", OWNERS))
     if role not in [*Role]:
         problems.append(FieldError("role", "is not a role", choices([*Role])))
     if days is not None and (isinstance(days, bool) or not isinstance(days, int) or not 1 <= days <= MOST_DAYS):
@@ -221,6 +221,13 @@ def _view(row: ApiKey, *, opens: bool) -> KeyView:
 
 
 _TEXT: Final = f"1 to {LONGEST} characters that can be seen"
+OWNERS: Final = f"{_TEXT}, without commas, colons and stars"
+"""What names owners may have, in words."""
+
+
+def is_owner(given: object) -> bool:
+    """True if an owner may be called so."""
+    return _is_text(given) and not _IN_A_LIST & {*str(given)}
 
 
 def _is_text(given: object) -> bool:
