@@ -235,7 +235,11 @@ def _describe(app: OpenAPI, limits: Limits) -> None:
     sweep = SweepRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     for name, group in (schema.pop("$defs") | sweep.pop("$defs")).items():
         app.components_schemas[name] = Schema(**group)
-    properties = schema["properties"] | Scheduling.model_json_schema()["properties"] | {KEY: sweep}
+    properties = (
+        schema["properties"]
+        | Scheduling.model_json_schema()["properties"]
+        | {KEY: {"anyOf": [sweep, {"type": "null"}]}}
+    )
     for title, names in _PARTS.items():
         part = {name: properties[name] for name in names}
         app.components_schemas[title] = Schema(type="object", title=title, properties=part)

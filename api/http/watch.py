@@ -99,7 +99,7 @@ class Watch:
         key of who watches has been revoked.
         """
         began, looked = time.monotonic(), 0.0
-        while not (self._services.stopping.is_set() or time.monotonic() - began > self.seconds):
+        while (left := began + self.seconds - time.monotonic()) > 0 and not self._services.stopping.is_set():
             if not self._services.still_knows(self._who):
                 raise Unauthorized(REVOKED)
             if time.monotonic() - looked > sse.LOOK_SECONDS:
@@ -108,7 +108,7 @@ class Watch:
                     self._state = await asyncio.wrap_future(self._services.state_lookups.state(self.job_id))
             if self.has_ended:
                 return
-            received = await sse.next_event(self._subscription, TURN_SECONDS)
+            received = await sse.next_event(self._subscription, min(TURN_SECONDS, left))
             if received and not isinstance(received.event, (Progress, PreviewChanged)):
                 looked = 0.0
             yield received.event if received else None

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic.config import JsonDict
 
 from api.schemas.jobs import API, EXTENSIONS, image_page
 from shared.params.fields import MAX_ID, MAX_SEED, Text
@@ -15,6 +16,9 @@ from shared.pictures.filters import PictureId
 from shared.pictures.queries import Cursor, Facets, PicturePage, PictureView
 
 MOST_IDS: Final = 1000  # in a body
+_DAY_OR_MOMENT: Final[JsonDict] = {
+    "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}, {"const": ""}]
+}
 
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}\.[0-9]{1,9}$")]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST_TAG)]
@@ -38,10 +42,15 @@ class PictureFilter(BaseModel):
     size: str = Field(default="", pattern=r"^([0-9]{1,5}x[0-9]{1,5})?$", description="WIDTHxHEIGHT in pixels.")
     seed: int | None = Field(default=None, ge=0, le=MAX_SEED)
     since: datetime | None = Field(
-        default=None, alias="from", description="Finished then or later: a day such as 2026-11-30, or a moment."
+        default=None,
+        alias="from",
+        description="Finished then or later: a day such as 2026-11-30, or a moment.",
+        json_schema_extra=_DAY_OR_MOMENT,
     )
     until: datetime | None = Field(
-        default=None, description="Finished before then; of a day alone: on that day or before."
+        default=None,
+        description="Finished before then; of a day alone: on that day or before.",
+        json_schema_extra=_DAY_OR_MOMENT,
     )
     job: int | None = Field(default=None, ge=1, le=MAX_ID)
     favourites: bool = Field(default=False, description="Only favourites.")

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 from shared.params.fields import Text
 from shared.webhooks.addresses import LONGEST
@@ -40,7 +40,9 @@ class WebhookChange(BaseModel):
     name: Text | None = Field(default=None, max_length=LONGEST_NAME)
     format: Format | None = None
     kinds: list[Kind] | None = Field(default=None, max_length=10)
-    paused: bool | None = Field(default=None, description="A paused one gets nothing; what waits for it is given up.")
+    paused: StrictBool | None = Field(
+        default=None, description="A paused one gets nothing; what waits for it is given up."
+    )
 
 
 class WebhookBody(BaseModel):

@@ -20,6 +20,7 @@ _NAMES: Final = {
     "img2img.picture": "image",
     "img2img.denoising": "strength",
     "img2img.mask.picture": "mask",
+    "file_quality": "output_compression",
 }
 """What the farm calls a field, and this door otherwise."""
 
@@ -41,7 +42,9 @@ class OpenAIErrorBody(BaseModel):
     error: ErrorDetail
 
 
-ERRORS: Final[ResponseDict] = {str(status): OpenAIErrorBody for status in (400, 401, 403, 404, 409, 413, 415, 429, 503)}
+ERRORS: Final[ResponseDict] = {
+    str(status): OpenAIErrorBody for status in (400, 401, 403, 404, 409, 413, 415, 429, 500, 503, 504)
+}
 """What every route of this door may answer."""
 
 

@@ -42,7 +42,7 @@ class PredictionRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     version: str | None = Field(None, description="A checkpoint by hash or name; any other means the farm's first one.")
-    input: dict[str, Any] = Field({}, description="Parameters, by Replicate's names or the farm's.")
+    input: dict[str, Any] | None = Field(None, description="Parameters, by Replicate's names or the farm's.")
     webhook: str | None = Field(None, description="Gets the farm's own message when the prediction has ended.")
     webhook_events_filter: list[str] | None = Field(None, description=f"Only `{_EVENT}` is sent.")
     webhook_completed: str | None = None
@@ -68,7 +68,7 @@ def job(asked: PredictionRequest, checkpoint: str | None) -> dict[str, Any]:
         raise Refused("The request cannot be accepted.", (wrong,))
     address = asked.webhook or asked.webhook_completed
     around = {"checkpoint": checkpoint, "webhook": address}
-    return {name: value for name, value in around.items() if value} | dict(_translated(asked.input))
+    return {name: value for name, value in around.items() if value} | dict(_translated(asked.input or {}))
 
 
 def _translated(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
