@@ -46,7 +46,7 @@ class RequestRate:
     def take(self, who: Principal) -> int:
         """Count a request and return 0; or the seconds until the next minute, if there were too many in this one.
 
-        Who needs no key is never bounded.
+        A farm without keys bounds nobody.
         """
         if who == LOCAL or not self.most:
             return 0
@@ -66,7 +66,7 @@ class RequestRate:
             return ceil(_WINDOW_SECONDS - now % _WINDOW_SECONDS)
 
     def tell(self) -> None:
-        """Tell the other processes, and hear from them. Raises Unavailable; what nobody heard is told the next time."""
+        """Tell the other processes, and hear from them. Raises Unavailable; lost counts are sent the next time."""
         with self._lock:
             minute, told = self._minute, self._untold
             self._untold = Counter()

@@ -49,7 +49,7 @@ class Pause:
 
 @dataclass(frozen=True)
 class Listen:
-    """The next change that a stream of events tells of: True; False: it has ended, or cannot be had."""
+    """The next change in a stream of events: True; False: the stream has ended, or cannot be had."""
 
     link: str
 
@@ -83,7 +83,7 @@ def sent(
 
 
 def answered(method: str, path: str, *, repeats: bool = False, **given: Any) -> Steps[Any]:  # noqa: ANN401 - as above
-    """Send a request; return the JSON of the answer, whatever it is. Raises FarmError for something else."""
+    """Send a request; return the JSON of the answer, of any shape. Raises FarmError for something else."""
     answer = yield from sent(method, path, repeats=repeats, **given)
     try:
         body = answer.json()

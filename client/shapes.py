@@ -141,7 +141,7 @@ class Upload(TypedDict):
 
 
 class FileParameters(TypedDict):
-    """What a picture's file says of how it was made; `params` can be submitted."""
+    """How a picture was made, by its file; `params` can be submitted."""
 
     text: str
     params: dict[str, Any]

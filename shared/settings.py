@@ -107,7 +107,7 @@ class Settings(BaseModel):
     admins: Annotated[str, AfterValidator(forms.owners)] = Field(
         "",
         description="Owners whose keys in FARM_API_KEYS are an admin's, comma-separated; others are a user's. Also "
-        "people whom a proxy or a provider signs in.",
+        "people who sign in at a proxy or a provider.",
     )
     user_limits: Annotated[str, AfterValidator(forms.limits)] = Field(
         "",
@@ -133,7 +133,7 @@ class Settings(BaseModel):
         "unset: none.",
     )
     sign_in_role: Literal["viewer", "user", "operator"] = Field(
-        "user", description="Role of people whom a proxy or a provider signs in: viewer, user or operator."
+        "user", description="Role of people who sign in at a proxy or a provider: viewer, user or operator."
     )
     public_url: Annotated[str, forms.url_of(*forms.OF_HTTP)] = Field(
         "", description="Address that people open the farm at, for links in messages; unset: its own on loopback."

@@ -1,4 +1,4 @@
-"""Who is signed in at the proxy: a header says so, and it counts from the proxy's own connections alone."""
+"""People who signed in at the proxy: a header names them, and it counts from the proxy's own connections alone."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ log = structlog.get_logger(__name__)
 
 
 def names_somebody(settings: Settings) -> bool:
-    """True if the request has the header, whoever sent it."""
+    """True if the request has the header, also from elsewhere."""
     return bool(settings.proxy_user_header and request.headers.get(settings.proxy_user_header))
 
 
 def named(settings: Settings) -> Principal | None:
-    """Return whom the proxy names; None if nobody is named, or no setting says how.
+    """Return the person that the proxy names; None if nobody is named, or no setting says how.
 
     Raises Forbidden for a name that others than the proxy have sent, and for one that cannot be an owner's. Two headers
     of the name are one value with a comma here, which no owner has.

@@ -29,7 +29,7 @@ _USUAL_CELL: Final = (10, 20)
 
 @dataclass(frozen=True)
 class Abilities:
-    """What a terminal says of itself."""
+    """A terminal's abilities, by its own answers."""
 
     kitty: bool = False
     sixel: bool = False
@@ -49,7 +49,7 @@ def ask() -> Abilities:
 
 
 def answers(terminal: int, patience_seconds: float = _PATIENCE_SECONDS) -> Abilities:
-    """Return what the terminal of a descriptor answers. What was typed before is left for who reads it."""
+    """Return what the terminal of a descriptor answers. Keys typed before are left for the next reader."""
     with _unbuffered(terminal):
         if select.select([terminal], [], [], 0)[0]:  # somebody types: what is read now is not for us
             return Abilities(cell=_cell(terminal, b""))

@@ -39,7 +39,7 @@ def chosen(wanted: Show, console: Console, ask: Callable[[], Abilities] = query.
 
 
 def show(files: Sequence[Path], how: Show, abilities: Abilities, console: Console) -> None:
-    """Draw pictures on a console, the first few side by side. What cannot be drawn lies in its file all the same."""
+    """Draw pictures on a console, the first few side by side. A picture that cannot be drawn still lies in its file."""
     if how is Show.NEVER or not files:
         return
     try:

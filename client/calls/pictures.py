@@ -24,7 +24,7 @@ class Pictures:
 
     @call
     def file_parameters(self, data: bytes) -> Steps[FileParameters]:
-        """Return what a picture's file says of how it was made, by this farm or by another program."""
+        """Return how a picture's file says that it was made, by this farm or by another program."""
         return _sent_file(f"{API}/png-info", data)
 
     @call

@@ -222,7 +222,7 @@ def _view(row: ApiKey, *, opens: bool) -> KeyView:
 
 _TEXT: Final = f"1 to {LONGEST} characters that can be seen"
 OWNERS: Final = f"{_TEXT}, without commas, colons and stars"
-"""What names owners may have, in words."""
+"""The names that owners may have, in words."""
 
 
 def is_owner(given: object) -> bool:

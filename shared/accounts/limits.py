@@ -1,4 +1,4 @@
-"""Limits: how much of the farm an owner may use at most. What is not limited has none.
+"""Limits: how much of the farm an owner may use at most. Each may be absent.
 
 People write them as `queued=100`, one word a limit: in the settings of a role, and on the command line.
 """
@@ -55,7 +55,7 @@ def parse(given: object) -> dict[str, Any]:
     """Return the limits of a JSON object, None for those that are lifted. Raises Refused that names every wrong one."""
     if not isinstance(given, Mapping):
         problem = FieldError("body", "is not an object", 'such as {"queued": 100}')
-        raise Refused("These are no limits: body.", (problem,))
+        raise Refused("Limits are given as an object: body.", (problem,))
     found, problems = dict[str, Any](), list[FieldError]()
     for name, value in given.items():
         limit = LIMITS.get(name)

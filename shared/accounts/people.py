@@ -1,4 +1,4 @@
-"""People without a key, whom somebody else has signed in: a proxy that is trusted, or an OpenID provider."""
+"""People without a key, who have signed in elsewhere: at a proxy that is trusted, or an OpenID provider."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """What each owner's images take of the farm: finished images, seconds of cards and bytes, by checkpoint and day.
 
-The statement that ends an attempt writes down what it took (`WRITE_USAGE`), so that nothing is lost or counted twice,
-whoever is killed when. That row is added to its day's by a chore (`fold`); what reads takes both.
+The statement that ends an attempt writes down what it took (`WRITE_USAGE`), so that nothing is lost or counted twice
+if a process is killed. That row is added to its day's by a chore (`fold`); readers take both.
 
-An attempt that came to nothing took its card's time all the same. Images that run side by side share that time:
+An attempt that came to nothing took its card's time nevertheless. Images that run side by side share that time:
 together they never take more seconds than have passed. A worker says how many an attempt took
 (`worker.dispatch.card_shares`); where it cannot, the images that run on it at that moment share the time since the
 claim.
@@ -40,7 +40,7 @@ that have a picture."""
 
 
 class Used(NamedTuple):
-    """What images took."""
+    """The work of images, summed."""
 
     images: int  # finished
     gpu_seconds: float  # of attempts that came to nothing as well

@@ -40,7 +40,7 @@ TRY_HOURS: Final = 24  # that a message is tried for, since it could not be sent
 FIRST_PAUSE_SECONDS: Final = 5.0
 LONGEST_PAUSE_SECONDS: Final = 3600.0
 _MOST_OF_AN_OWNER: Final = 2  # sent at a time: silent receivers of one hold up nobody else
-_MOST_OF_AWAY: Final = 3  # sent at a time, one of each owner, for those of whom a receiver does not answer
+_MOST_OF_AWAY: Final = 3  # sent at a time, one of each owner, for those with a receiver that does not answer
 _HOLD_SECONDS: Final = 60.0  # of one try: longer than any takes
 _KEPT_DAYS: Final = 7  # after it was delivered
 _KEPT_DEAD_DAYS: Final = 30
@@ -236,7 +236,7 @@ _STATE: Final = case(
 
 
 def owners_away(session: Session) -> frozenset[str]:
-    """Return the owners of whom a receiver does not answer."""
+    """Return the owners with a receiver that does not answer."""
     return frozenset(session.scalars(_AWAY))
 
 

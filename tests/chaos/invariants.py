@@ -164,7 +164,7 @@ def _is_hopeless(asked: Asked, unsuccessful: Collection[int | None]) -> bool:
 
 
 def _of_dependants(session: Session, asked: Sequence[Asked]) -> Iterator[str]:
-    """Yield the jobs that waited for another and were released twice, too early or not at all, or refused in vain."""
+    """Yield the jobs that waited for another and were released twice, too early or never, or refused without cause."""
     unsuccessful, ends = _unsuccessful(session), dict[int | None, datetime]()
     for event in session.scalars(select(Outbox).order_by(Outbox.at.desc())):
         ends[event.job_id] = event.at  # the first one in the end
@@ -183,7 +183,7 @@ def _of_dependants(session: Session, asked: Sequence[Asked]) -> Iterator[str]:
 
 
 def _of_messages(session: Session, farm: Farm) -> Iterator[str]:
-    """Yield the ends of jobs that a webhook was not told of, or too late, and messages that nobody should have sent."""
+    """Yield the ends of jobs that a webhook did not get, or too late, and messages that nobody should have sent."""
     webhooks = session.scalars(select(WebhookEndpoint)).all()
     made = {(row.endpoint_id, row.event_id): row for row in session.scalars(select(WebhookDelivery))}
     accepted = farm.receiver.receiver.accepted
@@ -193,7 +193,7 @@ def _of_messages(session: Session, farm: Farm) -> Iterator[str]:
         for webhook in [one for one in webhooks if one.owner == event.owner and (one.url or job.webhook)]:
             message = made.get((webhook.id, event.id))
             if message is None or message.message not in arrived:
-                yield f"webhook {webhook.id} was not told of event {event.id} of job {job.id}"
+                yield f"webhook {webhook.id} did not get event {event.id} of job {job.id}"
     secrets = {webhook.id: webhook.secret for webhook in webhooks}
     by_id = {row.message: row for row in made.values()}
     for headers, body in accepted:

@@ -48,7 +48,7 @@ POINTS = (
     "deliver.inside",  # an event is taken out of the outbox, and not delivered yet
     "deliver.ended",  # delivered, and not marked as such
     "release.inside",  # a job that waited for another is released
-    "release.committed",  # released, and nobody has been told
+    "release.committed",  # released, and no message of it has been sent
     "send.ended",  # a webhook has arrived, and is not marked as such
 )
 

@@ -25,7 +25,7 @@ MODULE = "tests.chaos.worker"
 FOLDER = "CHAOS_FOLDER"
 CHORES = (tasks.Chore("deliver", 0.5, tasks.deliver), tasks.Chore("webhooks", 0.8, tasks.send_webhooks))
 QUICK = {"FIRST_PAUSE_SECONDS": 0.2, "LONGEST_PAUSE_SECONDS": 1.0, "_HOLD_SECONDS": 2 * points.ANSWER_SECONDS}
-"""What messages wait for, in seconds, as leases are in `ground.QUICK`."""
+"""The pauses of messages, in seconds, as leases are in `ground.QUICK`."""
 AGAIN_SECONDS = 0.3
 
 

@@ -60,7 +60,7 @@ def test_processes_of_a_farm_count_together(process):
         client, rate = app.test_client(), app.extensions[EXTENSION].request_rate
         assert [client.get("/api/v1/samplers", headers=ANN).status_code for _ in range(number)] == [200] * number
         rate.tell()
-        until(lambda rate=rate: not rate._untold, 5, "the others to be told")
+        until(lambda rate=rate: not rate._untold, 5, "the count to reach the others")
     until(lambda: second.test_client().get("/api/v1/samplers", headers=ANN).status_code == 429, 5, "the bound")
 
 

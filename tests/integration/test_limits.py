@@ -1,4 +1,4 @@
-"""Limits of an owner: what is too much is refused, with what is left, and nothing of it is recorded."""
+"""Limits of an owner: what is too much is refused, with what is left, and no part of it is recorded."""
 
 from __future__ import annotations
 

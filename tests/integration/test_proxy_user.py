@@ -1,4 +1,4 @@
-"""People whom a proxy has signed in: its header counts from its own connections, and from nobody else's."""
+"""People who have signed in at a proxy: its header counts from its own connections, and from nobody else's."""
 
 from __future__ import annotations
 

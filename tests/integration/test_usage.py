@@ -1,4 +1,4 @@
-"""What images take of the farm is counted once, however their attempts end."""
+"""The work of images is counted once, however their attempts end."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class Clock:
 
 
 class Counts:
-    """What processes tell each other, while it is there."""
+    """The counts that processes send each other, while Redis is there."""
 
     def __init__(self) -> None:
         self.by_minute: defaultdict[int, Counter[str]] = defaultdict(Counter)
