@@ -16,24 +16,26 @@ from shared.params.fields import FileFormat
 Pixels = NDArray[np.uint8]  # [height, width, 3], or 4 with alpha
 
 THUMBNAIL_SIDE: Final = 256
-JPEG_QUALITY: Final = 95  # with colours at full resolution: no difference that people see
-WEBP_QUALITY: Final = 95
+QUALITY: Final = 95  # of JPEG, with colours at full resolution, and of WebP: no difference that people see
 _PNG_LEVEL: Final = 2  # a few percent larger than level 6 and several times faster: cards outrun level 6
 
 
-def picture(pixels: Pixels, parameters: str, form: FileFormat, postprocessing: str = "") -> bytes:
+def picture(
+    pixels: Pixels, parameters: str, form: FileFormat, postprocessing: str = "", *, quality: int = QUALITY
+) -> bytes:
     """Return `pixels` [h, w, 3 or 4] as a file of the format `form` that carries texts where the ecosystem reads them.
 
-    `postprocessing` says what was done to a picture that was made before. Only PNG has room for both texts.
+    `postprocessing` says what was done to a picture that was made before. Only PNG has room for both texts, and no use
+    for a quality.
     """
     image = Image.fromarray(pixels)
     if form != "png":
         parameters = parameters or postprocessing
     if form == "jpeg":
         image = _on_white(image)
-        return encoded(image, "JPEG", quality=JPEG_QUALITY, subsampling=0, **files.jpeg(parameters))
+        return encoded(image, "JPEG", quality=quality, subsampling=0, **files.jpeg(parameters))
     if form == "webp":
-        return encoded(image, "WEBP", quality=WEBP_QUALITY, method=4, exif=files.exif(parameters))
+        return encoded(image, "WEBP", quality=quality, method=4, exif=files.exif(parameters))
     info = PngInfo()
     for chunk, words in ((files.CHUNK, parameters), (files.POSTPROCESSING, postprocessing)):
         if words:

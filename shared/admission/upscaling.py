@@ -22,7 +22,7 @@ from shared.params.upscalers import WITHOUT_FILE
 from shared.queue.submit import Admission
 from shared.settings import Limits
 
-_OWN: Final = frozenset({"upscale", "format"})
+_OWN: Final = frozenset({"upscale", "format", "file_quality"})
 _PLAIN: Final = RenderParams()
 
 

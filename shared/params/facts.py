@@ -89,7 +89,7 @@ OUTPUT: Final = Group(
     "output",
     "Output",
     "file format, film, seamless tiles, exactness",
-    order=("format", "film", "intermediates", "tiling", "exact"),
+    order=("format", "file_quality", "film", "intermediates", "tiling", "exact"),
 )
 QUEUE: Final = Group("queue", "Queue", "which workers, and what goes first")
 WHEN: Final = Group("when", "When", "a deadline, or a reason to wait")

@@ -336,6 +336,16 @@ class RenderParams(Parameters):
             keys=(Key("Intermediates"),),
         ),
     ] = False
+    file_quality: Annotated[
+        int,
+        Field(ge=1, le=100),
+        Fact(
+            "Quality of JPEG and WebP files: a lower one makes them smaller",
+            group=facts.OUTPUT,
+            option=Option("--quality"),
+            keys=(Key("File quality", applies=lambda params: params.format != "png"),),
+        ),
+    ] = 95
 
     @property
     def rows(self) -> int:

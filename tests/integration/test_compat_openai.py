@@ -14,7 +14,6 @@ from sqlalchemy import func, select
 
 from api.app import create_app
 from api.compat.openai.stream import PictureEvents
-from api.http import watch
 from api.http.watch import Watch
 from api.quotas import Places
 from api.services import EXTENSION
@@ -49,7 +48,6 @@ def generate(client):
 def impatient(services, monkeypatch):
     """Requests wait for a tenth of a second."""
     monkeypatch.setitem(vars(services.settings), "door_seconds", 0.05)
-    monkeypatch.setattr(watch, "TURN_SECONDS", 0.05)
 
 
 def opened(b64_json: str) -> Image.Image:
@@ -102,7 +100,9 @@ def test_pictures_come_with_what_they_took(client, generate):
 
 
 def test_links_lead_to_the_pictures(client, generate):
-    [one] = generate(response_format="url", output_format="jpeg").get_json()["data"]
+    answer = generate(response_format="url", output_format="jpeg", output_compression=0)
+    assert job(client, answer)["params"]["file_quality"] == 1
+    [one] = answer.get_json()["data"]
     assert client.get(one["url"].removeprefix("http://localhost")).data == base64.b64decode(one["b64_json"])
     assert one["url"].endswith(".jpg")
 

@@ -51,6 +51,14 @@ def test_the_others_have_them_nearly(form):
         assert np.abs(np.asarray(image.convert("RGB"), np.int16) - smooth).mean() < 2
 
 
+@pytest.mark.parametrize("form", ["jpeg", "webp"])
+def test_a_lower_quality_makes_a_smaller_file_with_the_same_text(form):
+    good, poor = (picture(PIXELS, "a" + VALUES, form, quality=quality) for quality in (95, 20))
+    assert len(poor) < len(good) / 2
+    with reopened(poor) as image:
+        assert files.text(image) == "a" + VALUES
+
+
 def test_exif_is_what_the_ecosystem_reads():
     """Its programs take the UserComment for UTF-16, high byte first, behind the code of eight letters."""
     with reopened(picture(PIXELS, "aé", "jpeg")) as image:

@@ -36,6 +36,7 @@ EVERYTHING = RenderParams(
     tiling="x",
     film=True,
     format="webp",
+    file_quality=80,
     sampling=Sampling(
         eta=0.0,
         s_churn=3.5,

@@ -130,9 +130,10 @@ def test_fields_keep_their_order_because_digests_of_idempotency_keys_depend_on_i
         "cfg_scale", "sampler", "schedule", "seed", "count", "exact", "tiling", "film", "format", "sampling",
         "guidance", "noise", "refiner", "hires", "img2img", "original_size", "crop", "target_size", "sdxl_clip_l_skip",
         "controlnet", "upscale", "ip_adapters", "faces", "intermediates",
+        "file_quality",
     ]  # fmt: skip
     cut = EVERYTHING.img2img.model_copy(update={"outpaint": Outpaint()})
-    faceless = EVERYTHING.model_copy(update={"faces": None, "intermediates": False, "img2img": cut})
+    faceless = EVERYTHING.model_copy(update={"faces": None, "intermediates": False, "file_quality": 95, "img2img": cut})
     younger = ("original_size", "crop", "target_size", "sdxl_clip_l_skip")
     older = faceless.model_copy(update={name: getattr(RenderParams(), name) for name in younger})
     assert [

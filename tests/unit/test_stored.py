@@ -117,6 +117,7 @@ def test_every_default_is_what_it_always_was():
         "ip_adapters": [],
         "faces": {"restorer": "x", "strength": 1.0, "fidelity": 0.5},
         "intermediates": False,
+        "file_quality": 95,
     }
 
 

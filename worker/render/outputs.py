@@ -48,11 +48,13 @@ def outputs(claim: Claim, rendered: Rendered) -> list[Output]:
 def _picture(claim: Claim, rendered: Rendered) -> bytes:
     """Return the picture's file, with the texts that say how it was made."""
     params, hashes = claim.params, claim.models.hashes if claim.models else {}
+    form, quality = params.format, params.file_quality
     if params.upscale is None:
-        return encode.picture(rendered.pixels, text(params, version=version(), hashes=hashes), params.format)
+        said = text(params, version=version(), hashes=hashes)
+        return encode.picture(rendered.pixels, said, form, quality=quality)
     height, width = rendered.pixels.shape[:2]
     said = upscale_text(params.upscale, (width, height))
-    return encode.picture(rendered.pixels, params.upscale.pictures[0].parameters, params.format, said)
+    return encode.picture(rendered.pixels, params.upscale.pictures[0].parameters, form, said, quality=quality)
 
 
 def _film(claim: Claim, rendered: Rendered) -> Iterator[tuple[Kind, bytes]]:

@@ -32,7 +32,13 @@ _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPE: Final = 25  # its place in a PNG
 _WITH_ALPHA: Final = (4, 6)
 _TRANSPARENT: Final = b"tRNS"
-_IN_ITS_STEAD: Final = {"count": "n", "width": "size", "height": "size", "format": "output_format"}
+_IN_ITS_STEAD: Final = {
+    "count": "n",
+    "width": "size",
+    "height": "size",
+    "format": "output_format",
+    "file_quality": "output_compression",
+}
 _NOT_HERE: Final = ("sweep", "upscale")
 
 _LoraName = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern="^[^<>:]+$")]
@@ -64,7 +70,7 @@ class ImageRequest(BaseModel):
     )
     background: Literal["auto", "opaque"] | None = Field(None, description="Pictures of the farm are opaque.")
     output_format: FileFormat | None = None
-    output_compression: int | None = Field(None, ge=0, le=100, description="Of JPEG and WebP: the farm stores 95.")
+    output_compression: int | None = Field(None, ge=0, le=100, description="Quality of JPEG and WebP; left out: 95.")
     response_format: Literal["b64_json", "url"] | None = Field(
         None, description="`url`: links beside the pictures; they need the same key."
     )
@@ -143,6 +149,7 @@ def _wanted(given: Mapping[str, Any], img2img: dict[str, Any]) -> Wanted:
         "negative_prompt": asked.negative_prompt,
         "count": asked.n,
         "format": asked.output_format,
+        "file_quality": None if asked.output_compression is None else max(1, asked.output_compression),
         "steps": STEPS[named] if steps is None and named else steps,
         "cfg_scale": asked.cfg_scale if asked.cfg_scale is not None else asked.guidance_scale,
         "seed": asked.seed,

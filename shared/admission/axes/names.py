@@ -17,7 +17,7 @@ from shared.wording import LONGEST, choices
 WHOLE_PROMPT: Final = frozenset({"prompt", "prompts", "dynamic_prompts", "prompt_matrix"})
 """Axes whose values are whole prompts."""
 
-_OF_THE_JOB: Final = frozenset({"count", "format", "film"})  # one for all its pictures
+_OF_THE_JOB: Final = frozenset({"count", "format", "file_quality", "film"})  # one for all its pictures
 _KINDS: Final = frozenset({"integer", "number", "boolean", "string"})
 _ALIASES: Final = {
     "cfg": "cfg_scale", "sampler_name": "sampler", "scheduler": "schedule", "denoising": "img2img.denoising",
