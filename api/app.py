@@ -34,6 +34,7 @@ from api.routes import (
     sheets,
     sweeps,
     uploads,
+    usage,
     webhooks,
     workers,
 )
@@ -70,7 +71,7 @@ def create_app(settings: Settings) -> OpenAPI:
     languages.init_app(app)
     first = (jobs, sweeps, images, pictures, sheets, presets)
     others = (events, uploads, png_info, catalogue, workers, chores)
-    for api in (*first, *others, prompts, controlnet, webhooks, shares, keys, queue, health):
+    for api in (*first, *others, prompts, controlnet, webhooks, shares, keys, usage, queue, health):
         app.register_blueprint(api.blueprint)  # its part of the document is made when that is asked for
     app.register_blueprint(events.ends_blueprint)
     for door in (openai, replicate, sdapi):

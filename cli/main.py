@@ -483,6 +483,23 @@ def _webhooks(what: str, *given: object, as_json: bool, **options: object) -> No
         getattr(commands, what)(client, *given, as_json=as_json, **options)
 
 
+@app.command()
+def usage(
+    *,
+    since: Annotated[str | None, typer.Option("--from", metavar="DAY", help="2026-11-01; else 30 days ago.")] = None,
+    until: Annotated[str | None, typer.Option("--to", metavar="DAY", help="The last day; else today, in UTC.")] = None,
+    owner: Annotated[str | None, typer.Option(help="For an admin: another owner, or '*' for everybody.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Answer in comma-separated values.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what your images took of the farm, by day and checkpoint."""
+    from cli.connect import connect
+    from cli.usage import show
+
+    with connect(_settings()) as client:
+        show(client, {"from": since, "to": until, "owner": owner}, as_csv=as_csv, as_json=as_json)
+
+
 @styles.callback()
 def list_styles(context: typer.Context, *, as_json: AsJson = False) -> None:
     """List the styles, texts that join prompts by a name; `add` and `remove` change them."""

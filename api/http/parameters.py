@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Final, Literal, get_args
 
 from flask import request
@@ -124,6 +125,24 @@ class KeysQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     all: bool = Field(default=False, description="Everybody's, for an admin; else your own.")
+
+
+_FIRST_DAY: Final = date(2000, 1, 1)
+_LAST_DAY: Final = date(9000, 1, 1)  # no sum of days passes the last date of Python
+
+
+class UsageQuery(BaseModel):
+    """Whose usage, and of which days."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    owner: str | None = Field(
+        default=None, max_length=200, description="For an admin: another owner, or `*` for everybody; else you."
+    )
+    since: date | None = Field(
+        default=None, alias="from", ge=_FIRST_DAY, le=_LAST_DAY, description="The first day, in UTC; else 30 days."
+    )
+    to: date | None = Field(default=None, ge=_FIRST_DAY, le=_LAST_DAY, description="The last day; without it today.")
 
 
 class JobsQuery(BaseModel):

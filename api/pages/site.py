@@ -25,6 +25,7 @@ from api.pages import (
     queue,
     remix,
     shares,
+    usage,
     webhooks,
     workers,
 )
@@ -44,7 +45,7 @@ def init_app(app: Flask) -> None:
     app.after_request(_tag)
     app.after_request(_limit_keeping)
     first = (assets, login, form, inpaint, adapters, jobs, made, remix)
-    for page in (*first, pictures, compare, lessons, models, presets, webhooks, shares, workers, keys, queue):
+    for page in (*first, pictures, compare, lessons, models, presets, webhooks, shares, workers, keys, usage, queue):
         app.register_blueprint(page.blueprint)
 
 

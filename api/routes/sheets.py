@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Response, request
 
+from api import spreadsheets
 from api.http.openapi import NOT_FOUND, UNCHANGED, answers, content, section
 from api.http.parameters import JobPath
 from api.http.responses import reply
@@ -15,7 +16,6 @@ from api.use_cases import sheets
 
 PNG = content("image/png", "Every picture with the titles of its column and row.")
 CSV = content("text/csv", "A line for each image.")
-_BOM = "\ufeff"  # without it Excel does not read UTF-8
 
 blueprint = section("images", __name__, f"{API}/jobs", name="sheets")
 
@@ -39,8 +39,7 @@ def picture(path: JobPath) -> Response:
 def as_csv(path: JobPath) -> Response:
     """Get the images of a job as comma-separated values, with all that they change."""
     text = sheets.as_csv(sheets.table(services(), auth.principal(), path.job_id))
-    headers = {"Content-Disposition": f'attachment; filename="sheet-{path.job_id}.csv"', "Cache-Control": "no-store"}
-    return Response(_BOM + text, mimetype="text/csv", headers=headers)
+    return spreadsheets.download(text, f"sheet-{path.job_id}.csv")
 
 
 @blueprint.get("/<id:job_id>/sheet.json", responses=answers(SheetBody, 200) | NOT_FOUND)

@@ -46,6 +46,7 @@ _VIEWER: Final = """
     shares.shares shares_pages.shares
     sheets.as_csv sheets.as_json sheets.picture
     uploads.picture
+    usage.as_csv usage.usage usage_pages.usage
     workers.workers workers_page.workers
 """
 _USER: Final = """

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import re
 from collections import Counter
-from io import StringIO
-from typing import Any, Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api import spreadsheets
 from api.languages import _
 from api.schemas.jobs import JobBody
 from api.schemas.sheets import SheetBody
@@ -27,10 +23,6 @@ from shared.errors import NotFound
 from shared.media.storage import sheet_key
 from shared.queue.queries import MOST_IMAGES, Span
 from shared.sheets.values import shared_values
-
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
-_NUMBER: Final = re.compile(r"[+-]?\d+(\.\d+)?")
 
 
 def picture(services: Services, who: Principal, job_id: int) -> Stored:
@@ -69,22 +61,14 @@ def as_csv(sheet: SheetBody) -> str:
     times = Counter(labels)
     headings = [label if times[label] == 1 else f"{label} {number}" for number, label in enumerate(labels, 1)]
     changed = dict.fromkeys(name for cell in sheet.cells for name in cell.changes)
-    out = StringIO()
-    lines = csv.writer(out)
     behind = [_("seconds"), _("reason"), _("picture")]
-    lines.writerow(map(_text, [_("index"), _("state"), *headings, _("seed"), *changed, *behind]))
+    lines: list[list[object]] = [[_("index"), _("state"), *headings, _("seed"), *changed, *behind]]
     for cell in sheet.cells:
         values = [cell.changes.get(name) for name in changed]
         line = [cell.index, _(cell.state), *cell.titles, cell.seed, *values]
         line += [cell.seconds, said(cell.reason or ""), cell.picture]
-        lines.writerow(map(_text, line))
-    return out.getvalue()
-
-
-def _text(value: Any) -> str:  # noqa: ANN401 - a value of JSON
-    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-    is_number = not isinstance(value, str) or _NUMBER.fullmatch(text)
-    return f"'{text}" if text.startswith(_FORMULA) and not is_number else text
+        lines.append(line)
+    return spreadsheets.written(lines)
 
 
 def _missing(job: JobBody) -> str:

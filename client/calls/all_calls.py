@@ -10,10 +10,11 @@ from client.calls.jobs import Jobs
 from client.calls.keys import Keys
 from client.calls.pictures import Pictures
 from client.calls.presets import Presets
+from client.calls.usage import Usage
 from client.calls.webhooks import Webhooks
 
 
-class Calls(Jobs, Pictures, Farm, Presets, Webhooks, Keys):
+class Calls(Jobs, Pictures, Farm, Presets, Webhooks, Keys, Usage):
     """The calls of both clients."""
 
     url: str

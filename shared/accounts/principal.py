@@ -8,6 +8,10 @@ from typing import Final
 
 from shared.accounts.limits import NO_LIMITS, OwnerLimits
 from shared.accounts.scope import EVERYBODYS, Scope
+from shared.errors import Forbidden
+
+EVERYBODY: Final = "*"
+"""The name by which an admin asks for what everybody has; no owner can have it."""
 
 
 class Role(StrEnum):
@@ -43,6 +47,17 @@ class Principal:
     def own(self) -> Scope:
         """The owner's jobs and pictures alone: what lists show that name nobody."""
         return Scope(self.owner)
+
+    def names(self, owner: str | None) -> Scope:
+        """Return whose things a list shows that names an owner, or everybody; of nobody: one's own. Raises Forbidden.
+
+        Only an admin names others.
+        """
+        if owner is None or owner == self.owner:
+            return self.own
+        if self.role != Role.ADMIN:
+            raise Forbidden("Only an admin sees what others have.")
+        return EVERYBODYS if owner == EVERYBODY else Scope(owner)
 
     @property
     def scope(self) -> Scope:

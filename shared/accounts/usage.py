@@ -11,14 +11,18 @@ claim.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date
 from typing import Final, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from shared.accounts.principal import Principal
-from shared.accounts.scope import OWNED
+from shared.accounts.scope import OWNED, Scope
+from shared.db.tables import ModelFile
+from shared.errors import FieldError, Refused
 
 CARD_SHARE_UNTIL: Final = """
     greatest(0, extract(epoch FROM {end} - images.started_at))::float8
@@ -43,8 +47,20 @@ class Used(NamedTuple):
     """The work of images, summed."""
 
     images: int  # finished
-    gpu_seconds: float  # of attempts that came to nothing as well
+    gpu_seconds: float  # of attempts without a picture as well
     bytes: int  # of the pictures
+
+
+@dataclass(frozen=True)
+class Day:
+    """What an owner's images with one checkpoint took on one day."""
+
+    day: date  # in UTC
+    owner: str
+    checkpoint: str  # SHA-256; of a job without one that of its upscaler, or `none`
+    images: int
+    gpu_seconds: float
+    bytes: int
 
 
 # In one statement, so that it sees what the chore moves in one place of the two. Indexes: pk_usage_days,
@@ -89,11 +105,50 @@ _FOLD = text("""
     SELECT count(*) FROM gone
 """)
 BATCH: Final = 5000
+_DAYS: Final = text(f"""
+    SELECT day, owner, checkpoint, sum(images)::bigint AS images, sum(gpu_seconds) AS gpu_seconds,
+           sum(bytes)::bigint AS bytes
+    FROM (
+        SELECT day, owner, checkpoint, images, gpu_seconds, bytes FROM usage_days WHERE {OWNED}
+        UNION ALL
+        SELECT (at AT TIME ZONE 'UTC')::date, owner, checkpoint, images, gpu_seconds, bytes
+        FROM usage_attempts
+        WHERE {OWNED}
+    ) AS taken
+    WHERE day BETWEEN :first AND :last
+    GROUP BY day, owner, checkpoint
+    ORDER BY day DESC, owner, checkpoint
+    LIMIT :most
+""")  # noqa: S608 - a constant
+MOST_DAYS: Final = 400  # of one question
+MOST_LINES: Final = 20_000
 
 
 def used(session: Session, who: Principal, since: date) -> Used:
     """Return what the images of `who` took since a day in UTC began, up to the latest commit."""
     return Used(*session.execute(_USED, {"whose": who.owner, "since": since}).one())
+
+
+def days(session: Session, whose: Scope, first: date, last: date) -> list[Day]:
+    """Return what was taken from one day to another, the latest first.
+
+    Raises Refused for days that are in the wrong order or too many, and for more lines than one answer holds.
+    """
+    if not 0 <= (last - first).days < MOST_DAYS:
+        accepted = f"a day before `to` or the same, at most {MOST_DAYS} days in all"
+        raise Refused("These days cannot be counted.", (FieldError("from", "does not go with `to`", accepted),))
+    asked = {"whose": whose.owner, "first": first, "last": last, "most": MOST_LINES + 1}
+    found = [Day(**row) for row in session.execute(_DAYS, asked).mappings()]
+    if len(found) > MOST_LINES:
+        problem = FieldError("from", f"leads to more than {MOST_LINES:,} lines", "fewer days, or one owner")
+        raise Refused("That is too much for one answer.", (problem,))
+    return found
+
+
+def names(session: Session, checkpoints: Iterable[str]) -> dict[str, str]:
+    """Return the names of model files that the farm knows, by their SHA-256."""
+    known = select(ModelFile.sha256, ModelFile.name).where(ModelFile.sha256.in_({*checkpoints}))
+    return {sha256: name for sha256, name in session.execute(known.order_by(ModelFile.path.desc())) if sha256}
 
 
 def fold(session: Session) -> int:

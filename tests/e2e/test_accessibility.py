@@ -43,6 +43,7 @@ PAGES: Final = {
     "/models": ("/models", "/models?search=nothing"),
     "/workers": ("/workers",),
     "/keys": ("/keys",),
+    "/usage": ("/usage", "/usage?owner=*"),
     "/queue": ("/queue",),
     "/reference": ("/reference",),
     "/strips": ("/strips",),

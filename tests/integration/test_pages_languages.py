@@ -14,8 +14,8 @@ from tests.support.browsing import look, page, send
 from tests.support.page_texts import shown
 
 _NAMES: Final = """
-Stepfarm Discord Slack English API JSON HTTP ID SHA UTC PNG JPEG WebP BMP GIF URL data zip px MB KB GB CPU CUDA NV VRAM
-Redis FARM MODELS Prompt Negative prompt Checkpoint VAE Sampler Schedule Seed CFG Steps Clip skip Tiling Hires
+Stepfarm Discord Slack English API JSON HTTP ID SHA UTC PNG JPEG WebP BMP GIF URL CSV data zip px MB KB GB CPU CUDA NV
+VRAM Redis FARM MODELS Prompt Negative prompt Checkpoint VAE Sampler Schedule Seed CFG Steps Clip skip Tiling Hires
 Upscaler img2img Mask Denoising Outpaint Outpainting Inpainting Variation seed strength Refiner Restore faces
 Embedding Hypernetwork LoRA CLIP SDXL SD ControlNet IP Adapter Canny canny Tile tile Inpaint blur threshold
 union Eta eta Churn sigma Rho NGMS SNR Zero terminal rescale ENSD torch CodeFormer GFPGANv refiner words null
