@@ -8,13 +8,14 @@ from api import languages, metrics
 from api.compat.openai import errors as openai_errors
 from api.compat.openai import routes as openai
 from api.compat.replicate import routes as replicate
+from api.compat.sdapi import beside as beside_sdapi
 from api.compat.sdapi import errors as sdapi_errors
 from api.compat.sdapi import routes as sdapi
 from api.http import body, compression, later, problems
 from api.http.openapi import INFO, SECURITY
 from api.http.parameters import HashConverter, IdConverter
 from api.pages import site
-from api.programs import OPENAI, SDAPI
+from api.programs import OPENAI, WEB_UI
 from api.routes import (
     catalogue,
     chores,
@@ -67,14 +68,14 @@ def create_app(settings: Settings) -> OpenAPI:
     body.init_app(app, settings)  # before anything reads one
     auth.init_app(app, services)
     later.init_app(app)
-    problems.init_app(app, {OPENAI: openai_errors.shaped, SDAPI: sdapi_errors.shaped})
+    problems.init_app(app, {OPENAI: openai_errors.shaped} | dict.fromkeys(WEB_UI, sdapi_errors.shaped))
     languages.init_app(app)
     first = (jobs, sweeps, images, pictures, sheets, presets)
     others = (events, uploads, png_info, catalogue, workers, chores)
     for api in (*first, *others, prompts, controlnet, webhooks, shares, keys, usage, queue, health):
         app.register_blueprint(api.blueprint)  # its part of the document is made when that is asked for
     app.register_blueprint(events.ends_blueprint)
-    for door in (openai, replicate, sdapi):
+    for door in (openai, replicate, sdapi, beside_sdapi):
         app.register_blueprint(door.blueprint)
     for plain in (reference, metrics_routes):
         app.register_blueprint(plain.blueprint)

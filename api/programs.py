@@ -11,7 +11,10 @@ REPLICATE: Final = "/replicate/"
 SDAPI: Final = "/sdapi/"
 """How the paths of other systems' doors begin."""
 
-_DOORS: Final = ("/api/", OPENAI, REPLICATE, SDAPI)
+WEB_UI: Final = (SDAPI, "/internal/", "/controlnet/")
+"""Where the clients of the web UI look; they know Basic authentication alone."""
+
+_DOORS: Final = ("/api/", OPENAI, REPLICATE, *WEB_UI)
 _OF_MACHINES: Final = ("/livez", "/readyz", "/metrics", "/openapi.json")
 
 

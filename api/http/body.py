@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
 from api.http.problems import refused
-from api.programs import SDAPI
+from api.programs import WEB_UI
 from shared.errors import FieldError, Malformed, Refused
 from shared.settings import Settings
 
@@ -23,6 +23,7 @@ _PICTURES: Final = {
     "/replicate/v1/files": 1,
     "/sdapi/v1/txt2img": 4, "/sdapi/v1/img2img": 6, "/sdapi/v1/extra-single-image": 1,
     "/sdapi/v1/extra-batch-images": 8, "/sdapi/v1/png-info": 1, "/sdapi/v1/interrogate": 1,
+    "/controlnet/detect": 8,
 }  # fmt: skip
 """How many pictures the requests of a path may bring; the form brings a source and its mask, and a
 preview of what a control net is given depends on its own picture as well."""
@@ -124,7 +125,7 @@ def _check_amount(data: bytes) -> None:
     """Refuse a body that is too large without its pictures, or has too many values, before it is parsed."""
     most: int = current_app.config["MAX_CONTENT_LENGTH"]
     if len(data) > most:
-        picture = _BARE_PICTURE if request.path.startswith(SDAPI) else _PICTURE
+        picture = _BARE_PICTURE if request.path.startswith(WEB_UI) else _PICTURE
         data = picture.sub(b"", data, count=_pictures(request.path))
     if len(data) > most:
         raise RequestEntityTooLarge

@@ -12,7 +12,7 @@ from flask.sessions import SecureCookieSessionInterface
 from werkzeug.exceptions import MethodNotAllowed
 
 from api.http import later
-from api.programs import SDAPI, is_program
+from api.programs import WEB_UI, is_program
 from api.security import proxy_user, rules, sessions
 from api.security.key_guesses import Guesses
 from api.security.origin import SAFE_METHODS
@@ -213,7 +213,7 @@ def _tried(app: Flask, digest: str, way: str) -> Principal | None:
 def _sent_key() -> str | None:
     """Return the key that a program has sent. At doors whose clients know no other way it is Basic's password."""
     sent = request.authorization
-    if sent is not None and sent.type == "basic" and request.path.startswith(SDAPI):
+    if sent is not None and sent.type == "basic" and request.path.startswith(WEB_UI):
         return sent.password
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else request.headers.get("X-API-Key")

@@ -91,6 +91,13 @@ _DOORS: Final = {
             refresh-embeddings refresh-loras refresh-vae reload-checkpoint set_options skip txt2img unload-checkpoint
         """,
     },
+    "Stable Diffusion web UI, beside": {
+        Role.VIEWER: """
+            controlnet_models controlnet_modules controlnet_settings controlnet_types controlnet_version
+            pending_tasks ping task_progress
+        """,
+        Role.USER: "controlnet_detect",
+    },
 }
 
 OPEN: Final = frozenset(_OPEN.split())

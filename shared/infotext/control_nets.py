@@ -10,7 +10,8 @@ from shared.params.codecs import Codec, choice
 from shared.params.controlnet import ControlUnit
 from shared.params.preprocessors import PREPROCESSORS
 
-_MODULES: Final = {alias: name for name, one in PREPROCESSORS.items() for alias in (one.module, name, *one.aliases)}
+MODULES: Final = {alias: name for name, one in PREPROCESSORS.items() for alias in (one.module, name, *one.aliases)}
+"""Preprocessors by every name of theirs."""
 _RESIZES: Final = {
     "Just Resize": "resize", "Crop and Resize": "crop", "Resize and Fill": "fill",
     "Scale to Fit (Inner Fit)": "crop", "Envelope (Outer Fit)": "fill",
@@ -25,7 +26,7 @@ _SHOWS: Final = {
     "Segmentation": "segments", "Tile": "tile", "Inpaint": "repaint", "Unknown": "automatic",
 }  # fmt: skip
 _CODECS: Final[Codecs] = {
-    "Module": ("preprocessor", choice(_MODULES)),
+    "Module": ("preprocessor", choice(MODULES)),
     "Model": ("model", MODEL),
     "Weight": ("weight", NUMBER),
     "Resize Mode": ("resize", choice(_RESIZES)),

@@ -62,7 +62,8 @@ ELSEWHERE: Final = {
     *("/s/<token>/<id:index>.<any(png,jpg,webp):extension>", "/s/<token>/<id:index>/thumbnail.webp"),  # pictures
     *("/livez", "/readyz", "/metrics"),  # no pages
 }
-PROGRAMS: Final = ("/api/", "/openapi", "/v1/", "/replicate/", "/sdapi/")  # beginnings of what only programs ask for
+PROGRAMS: Final = ("/api/", "/openapi", "/v1/", "/replicate/", "/sdapi/", "/internal/", "/controlnet/")
+"""Beginnings of what only programs ask for."""
 UNFOLD: Final = "document.querySelectorAll('details').forEach((one) => { one.open = true; })"
 
 

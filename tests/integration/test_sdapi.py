@@ -154,6 +154,36 @@ def test_a_text_says_what_the_request_does_not(asked):
     assert (told["seed"], told["clip_skip"]) == (6, 2)
 
 
+def test_the_extension_says_what_there_is_and_shows_what_its_modules_make(client, services):
+    checkpoints_of(services.sessions)("lines", kind="controlnet", details={"width": 320, "context": 768})
+    told = {
+        name: client.get(f"/controlnet/{name}").get_json()
+        for name in ("version", "settings", "model_list", "module_list", "control_types")
+    }
+    assert (told["version"], told["settings"]) == ({"version": 3}, {"control_net_unit_count": 4})
+    [net] = [one for one in told["model_list"]["model_list"] if one.startswith("lines [")]
+    assert net in told["control_types"]["control_types"]["All"]["model_list"]
+    assert [one["value"] for one in told["module_list"]["module_detail"]["canny"]["sliders"]] == [100, 200]
+    sent = {"controlnet_module": "canny", "controlnet_input_images": [PNG], "controlnet_processor_res": 128}
+    made = client.post("/controlnet/detect", json=sent).get_json()
+    assert (made["info"], min(opened(made["images"][0]).size)) == ("Success", 128)
+
+
+@pytest.mark.parametrize(
+    ("sent", "field"),
+    [
+        ({"controlnet_module": "openpose"}, "controlnet_module"),
+        ({"controlnet_module": "inpaint_only"}, "controlnet_module"),
+        ({"controlnet_module": "canny", "controlnet_threshold_b": 999}, "controlnet_threshold_b"),
+        ({"controlnet_processor_res": 10**6}, "controlnet_processor_res"),
+        ({"controlnet_input_images": ["nothing"]}, "controlnet_input_images.0"),
+    ],
+)
+def test_what_no_module_can_make_is_refused_by_its_name(client, sent, field):
+    answer = client.post("/controlnet/detect", json={"controlnet_input_images": [PNG]} | sent)
+    assert (answer.status_code, answer.get_json()["errors"].partition(":")[0]) == (422, field)
+
+
 def test_units_of_controlnet_become_control_nets(asked):
     unit = {"image": PNG, "module": "canny", "model": "edges [12345678]", "weight": 0.5, "resize_mode": 2}
     more = {
@@ -328,6 +358,24 @@ def test_progress_follows_the_image_that_is_rendered(client, services, waiting):
     assert (told["state"]["job_count"], told["state"]["sampling_step"], told["state"]["sampling_steps"]) == (2, 2, 4)
     assert base64.b64decode(told["current_image"]) == b"preview"
     assert get(client, "progress?skip_current_image=true")["current_image"] is None
+
+
+def test_progress_of_the_page_knows_its_task_and_sends_a_preview_once(client, services, waiting):
+    def told(**sent):
+        return client.post("/internal/progress", json=sent).get_json()
+
+    name = f"job {waiting.id}"
+    assert client.get("/internal/pending-tasks").get_json() == {"size": 1, "tasks": [name]}
+    assert [told(id_task=name)[one] for one in ("active", "queued", "completed")] == [False, True, False]
+    assert [told(id_task="job 4711")[one] for one in ("active", "queued", "completed")] == [False, False, True]
+    claim = scanned_worker(services.sessions).claim()
+    services.events.publish(Progress(waiting.id, claim.index, claim.attempt, 2, 4, "steps"))
+    services.events.put_preview(waiting.id, claim.index, b"preview")
+    assert services.events.flush()
+    now = told(id_task="task(of somebody's page)")
+    assert (now["active"], now["progress"]) == (True, pytest.approx(0.26))
+    assert base64.b64decode(now["live_preview"].removeprefix("data:image/webp;base64,")) == b"preview"
+    assert told(id_live_preview=now["id_live_preview"])["live_preview"] is None
 
 
 def test_skip_ends_the_image_that_is_rendered_and_interrupt_all(client, services, waiting):
