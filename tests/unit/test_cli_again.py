@@ -17,6 +17,7 @@ from cli.again import Difference
 from client.client import Client
 from shared.errors import FarmError, Refused
 from shared.infotext.writer import text
+from shared.media.decode import PictureReader
 from shared.params.fields import FileFormat
 from shared.params.render import RenderParams
 from shared.settings import Settings
@@ -50,9 +51,26 @@ class PaperFarm:
         return httpx.Response(200, json=self._job)
 
 
+class KeptReader(PictureReader):
+    """Reads with the same process again after it was closed: to start one takes half a second."""
+
+    def close(self) -> None:
+        """Leave it to the end of the module."""
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[PictureReader]:
+    reader = KeptReader(again._LIMITS)
+    yield reader
+    PictureReader.close(reader)
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], reader: PictureReader
+) -> Run:
     """Runs `farm again` on a file, against a farm; returns the exit status and the answer."""
+    monkeypatch.setattr(again, "PictureReader", lambda _: reader)
 
     def run(farm: PaperFarm, data: bytes) -> tuple[int, Answer]:
         @contextmanager

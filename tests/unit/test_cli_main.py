@@ -41,7 +41,14 @@ def test_help_imports_nothing_heavy():
     assert not {"flask", "sqlalchemy", "httpx", "pydantic", "torch"} & set(loaded)
 
 
-@pytest.mark.parametrize("command", [["status"], ["cancel", "17"], ["retry", "17"], ["hold", "17"], ["models"]])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"],
+        ["cancel", "17"],
+        *(pytest.param(one, marks=pytest.mark.nightly) for one in (["retry", "17"], ["hold", "17"], ["models"])),
+    ],
+)
 def test_command_without_a_farm_says_how_to_start_one(command: list[str], tmp_path: Path):
     answer = farm(*command, FARM_HOME=str(tmp_path))
     assert answer.returncode == 1

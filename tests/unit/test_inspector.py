@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,32 +12,15 @@ import pytest
 from shared.confined.process import Confined
 from shared.errors import NotConfined, Unreadable
 from shared.waiting import backoff
+from tests.support.file_fates import FOUND
 from worker.render import inspector
 from worker.render.inspector import LIMITS, Inspector
-
-FOUND = {"kind": "vae", "architecture": "sd1", "native_size": None, "reason": None}
-
-
-def answer(question: bytes) -> bytes:
-    """Asked in the child, in place of the real one: the path says what happens."""
-    name = Path(os.fsdecode(question)).name
-    if name == "dies":
-        os.kill(os.getpid(), signal.SIGBUS)
-    if name.startswith("once"):
-        try:
-            Path(f"{os.fsdecode(question)}.seen").mkdir()
-        except FileExistsError:
-            return json.dumps(FOUND).encode()
-        os.kill(os.getpid(), signal.SIGKILL)
-    if name == "hoards":
-        return bytes(len(bytearray(2 * LIMITS.memory_bytes)))
-    return json.dumps(FOUND).encode()
 
 
 @pytest.fixture
 def inspect(monkeypatch: pytest.MonkeyPatch):
     looks = Inspector(replace(LIMITS, seconds=20))
-    looks._child = Confined("tests.unit.test_inspector", LIMITS)
+    looks._child = Confined("tests.support.file_fates", LIMITS)
     yield looks
     looks.close()
 

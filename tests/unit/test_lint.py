@@ -24,7 +24,7 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
         ("lint-imports", "--no-cache", "--no-logo"),
         ("ruff", "check", "."),
         ("ruff", "format", "--check", "."),
-        ("python", "tools/prose.py"),
+        pytest.param(("python", "tools/prose.py"), marks=pytest.mark.nightly),  # of seconds, and in `make lint`
     ],
     ids=["import contracts", "style", "format", "wording"],
 )

@@ -19,7 +19,7 @@ from shared.models.folders import ModelFolders
 from shared.models.inspection import Inspection
 from shared.models.report import FileReport
 from shared.settings import Settings
-from tests.unit.test_inspector import FOUND
+from tests.support.file_fates import FOUND
 from worker import check
 from worker.render.inspector import LIMITS, Inspector
 
@@ -91,7 +91,7 @@ def test_a_folder_may_ask_for_another_kind(file: Path):
 
 def test_a_file_that_ends_its_reader_is_answered_like_any_other(tmp_path: Path):
     inspector = Inspector(replace(LIMITS, seconds=20))
-    inspector._child = Confined("tests.unit.test_inspector", LIMITS)
+    inspector._child = Confined("tests.support.file_fates", LIMITS)
     names = ("dies", "fine", "gone\udcff")
     for name in names[:2]:
         (tmp_path / name).touch()

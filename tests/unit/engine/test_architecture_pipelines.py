@@ -275,7 +275,7 @@ def test_prompt_editing_and_parts_change_all_that_an_encoder_gives(small: Small,
         assert not torch.equal(*pooled)  # type: ignore[arg-type]  # SDXL has them
 
 
-@pytest.mark.parametrize(("kind", "is_zeroed"), [("sd2", False), ("sdxl", True)])
+@pytest.mark.parametrize(("kind", "is_zeroed"), [("sd2-velocity", False), ("sdxl", True)])
 def test_only_sdxl_zeroes_an_empty_negative_prompt(small: Small, kind: str, is_zeroed: bool) -> None:  # noqa: FBT001
     for text, zeroed in (("", is_zeroed), (" ", False), ("house", False)):
         _, steps = rendered(params(negative_prompt=text, steps=1), small(kind))

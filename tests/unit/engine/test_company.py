@@ -32,9 +32,9 @@ def base(tiny: Weights) -> RenderParams:
     )
 
 
-@pytest.fixture(scope="module")
-def mixed(base: RenderParams) -> list[RenderParams]:
-    """A picture by each sampler, prompts of several lengths, and some by other ways to noise and to guidance."""
+@pytest.fixture(scope="module", params=[3, pytest.param(1, marks=pytest.mark.nightly)], ids=("some", "all"))
+def mixed(request: pytest.FixtureRequest, base: RenderParams) -> list[RenderParams]:
+    """A picture by each sampler or every third, prompts of several lengths, and other ways to noise and to guidance."""
     prompts = ["sea at night", "red sailboat, " * 30, "moon AND desert :0.4", "[sun:snow:0.5], (sea:1.3)"]
     pictures = [
         base.model_copy(update={"sampler": name, "prompt": prompts[place % 4], "seed": place})
@@ -49,7 +49,7 @@ def mixed(base: RenderParams) -> list[RenderParams]:
         {"sampler": "Euler a", "tiling": "both"},
         {"sampler": "DDIM", "cfg_scale": 1.0},
     ]
-    return [*pictures, *(base.model_copy(update=changes) for changes in options)]
+    return [*pictures[:: request.param], *(base.model_copy(update=changes) for changes in options)]
 
 
 def painter(engine: Engine, weights: Weights, *, exact: bool = False) -> Paint:

@@ -28,7 +28,7 @@ NIGHTLY = (pytest.mark.nightly, pytest.mark.timeout(900))
 
 @pytest.mark.parametrize(
     ("kind", "count", "steps"),
-    [("sd1", 8, 4), pytest.param("sd1", 24, 6, marks=NIGHTLY), pytest.param("sdxl", 24, 6, marks=NIGHTLY)],
+    [("sd1", 5, 3), pytest.param("sd1", 24, 6, marks=NIGHTLY), pytest.param("sdxl", 24, 6, marks=NIGHTLY)],
     ids=str,
 )
 def test_pictures_with_other_adapters_each_are_in_company_what_they_are_alone(

@@ -105,7 +105,12 @@ def test_the_figures_of_every_kind_are_its_own(kind: str, form: str, small_file:
 
 @pytest.mark.parametrize(
     ("kind", "dtype"),
-    [("sd2-velocity", torch.float8_e4m3fn), ("sdxl", torch.float8_e5m2), by_night("sdxl-refiner", torch.bfloat16)],
+    [
+        ("sd2-velocity", torch.float8_e4m3fn),
+        ("sd2", torch.float8_e5m2),
+        by_night("sdxl", torch.float8_e5m2),
+        by_night("sdxl-refiner", torch.bfloat16),
+    ],
 )
 def test_every_stored_format_is_loaded(
     kind: str, dtype: torch.dtype, built_small: Built, tmp_path: Path, cpu: Device

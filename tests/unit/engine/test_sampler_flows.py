@@ -44,10 +44,7 @@ FEW_PAIRS: Final = [  # of several families, from pure noise, where mistakes are
     ("DPM++ SDE", "karras"),
     ("Euler a", "sgm_uniform"),
     ("DPM adaptive", AUTOMATIC),
-    ("UniPC", AUTOMATIC),
     ("LCM", "normal"),
-    ("Heun", "normal"),
-    ("DDIM", AUTOMATIC),
 ]
 FIRST_ORDER: Final = {"Euler", "Euler a", "DDIM"}
 BOUNDS: Final = {1: 0.3, 2: 0.1}
