@@ -15,13 +15,14 @@ from shared.admission.prompts import lengths, too_long
 from shared.errors import FieldError
 from shared.models.catalogue import Catalogue, Entry
 from shared.params.render import RenderParams
+from shared.prompts.editing import may_change
 from shared.prompts.extra_networks import without, without_comments
 from shared.prompts.learned_words import LearnedWord, Words, word_of
 from shared.prompts.tokenizer import Tokenizer
 from shared.settings import Limits
 
 _HASH: Final = 12  # digits that pictures say
-_NO_SIGNS: Final = str.maketrans("", "", "\\(")
+_NO_SIGNS: Final = str.maketrans("", "", "\\([]")
 _WEIGHT: Final = re.compile(r":[0-9.+-]*(?=\))")
 
 
@@ -62,9 +63,10 @@ class Lexicon:
 
     def may_stand_in(self, prompt: str) -> bool:
         """Return whether any of the words may stand in a prompt; False is certain, and found without its tokens."""
-        plain = _squashed(without(without_comments(prompt)))
+        plain = without(without_comments(prompt))
+        squashed = _squashed(plain)
         # An edit brings texts together that stand apart in the prompt.
-        return "[" in prompt or any(":" in name or name in plain for name in self._squashed)
+        return may_change(plain) or any(":" in name or name in squashed for name in self._squashed)
 
     @cached_property
     def _squashed(self) -> tuple[str, ...]:

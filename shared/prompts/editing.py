@@ -92,6 +92,20 @@ class Clock(NamedTuple):
         return int(max(0, min(number, self.calls)))
 
 
+def may_change(text: str) -> bool:
+    """Return whether a text may say something else in another call; False is certain, and found without parsing."""
+    return "[" in text and ("|" in text or _WHEN.search(text) is not None)
+
+
+def most_wordings(text: str) -> int:
+    """Return how many things a text says at most in a pass of any length, without parsing it.
+
+    Edits part a pass into one stretch more than there are times for them, and within each of these alternations say the
+    same again after the product of their options at the latest, of which each has one more than bars.
+    """
+    return (len({*_WHEN.findall(text)}) + 1) * 2 ** text.count("|") if may_change(text) else 1
+
+
 def schedule(text: str, calls: int, first_pass_calls: int | None = None) -> Iterator[Segment]:
     """Yield what `text` says during a pass of `calls` model calls: one segment or more, the last ends with the pass.
 
@@ -154,7 +168,7 @@ def _chosen(piece: Edit | Alternation, call: int, clock: Clock) -> Text:
 @lru_cache(_REMEMBERED)
 def _parsed(text: str) -> Text:
     """Return `text` as parsed by the grammar, or as plain text if it cannot be parsed, or holds no edit for sure."""
-    if "[" not in text or ("|" not in text and not _WHEN.search(text)):
+    if not may_change(text):
         return Text((text,))
     try:
         return cast("Text", _parser().parse(text))

@@ -18,6 +18,7 @@ from tokenizers import Regex, models, normalizers, pre_tokenizers
 from shared.params.fields import Emphasis
 from shared.prompts import attention, composable, editing
 from shared.prompts.chunks import BACKTRACK, CHUNK, Chunk, Word, chunked, chunked_tokens, counted
+from shared.prompts.extra_networks import without, without_comments
 from shared.prompts.learned_words import NO_WORDS, LearnedWord, Words
 
 BOS: Final = 49406
@@ -27,7 +28,6 @@ MAX_CHUNKS: Final = 16  # of a prompt; each is a row of a call that all pictures
 MAX_TOKENS: Final = MAX_CHUNKS * (TOKENS - 2)
 MAX_CHUNKS_IN_ALL: Final = 16 * MAX_CHUNKS  # of all variants by prompt editing; the card holds them to the end
 MERGES: Final = Path(__file__).parent / "vocabulary" / "clip-merges.txt.gz"
-_MULTIPLY: Final = ("[", "AND", "BREAK")  # signs of variants, parts and chunks of their own
 _REMEMBERED: Final = 64  # prompts
 _REMEMBERED_NAMES: Final = 2**14  # of learned words; a large collection has some thousands
 _REMEMBERED_COLLECTIONS: Final = 16  # of learned words: one for each width of checkpoints
@@ -53,15 +53,18 @@ class Length(NamedTuple):
 
 
 def is_surely_accepted(prompt: str) -> bool:
-    """Return True for most prompts that are short enough, without counting their tokens: each takes a byte at least.
+    """Return True for most prompts that are short enough, without parsing them or counting their tokens.
 
-    False: only `Tokenizer.measure` knows. A prompt of variants or several parts takes their sum; a word that an
-    embedding teaches takes more than its name.
+    Each token takes a byte at least, a comma ends a chunk after 56 tokens at the earliest, and no wording of the prompt
+    has more letters than it has itself. False: only `Tokenizer.measure` knows. A word that an embedding teaches takes
+    more than its name.
     """
-    if any(sign in prompt for sign in _MULTIPLY):
-        return False
-    most = len("".join(unicodedata.normalize("NFC", prompt).lower().split()).encode("utf-8", "replace"))
-    return most // (CHUNK - BACKTRACK) < MAX_CHUNKS  # a comma ends a chunk so early at most
+    plain = without(without_comments(prompt))
+    most = len("".join(unicodedata.normalize("NFC", plain).lower().split()).encode("utf-8", "replace"))
+    # A part, or what follows a BREAK, has a last chunk of its own; edits may join the letters of that.
+    more = sum(min(map(plain.count, word)) for word in ("AND", attention.BREAK))
+    chunks = most // (CHUNK - BACKTRACK) + 1 + more
+    return chunks <= MAX_CHUNKS and chunks * editing.most_wordings(plain) <= MAX_CHUNKS_IN_ALL
 
 
 class Tokenizer:

@@ -140,13 +140,16 @@ def test_no_more_than_a_handful_of_images_is_complained_about(refusals):
     assert len(refusals({"sweep": sweep(("steps", "151-300"))})) == 5
 
 
-def test_a_sweep_of_a_thousand_images_is_admitted_within_a_second(admit):
-    prompts = ", ".join(f"place number {at}" for at in range(99))
+@pytest.mark.parametrize("sign", ["desert", "[desert]", "[forest:desert:0.5]"])
+def test_a_sweep_of_a_thousand_prompts_is_admitted_within_a_second(admit, sign):
+    places, seas = (
+        ", ".join(f"{what} number {at}" for at in range(many)) for what, many in (("place", 99), ("sea", 9))
+    )
     given = {
-        "prompt": f"a sun, {'a painting of the desert with pyramids, ' * 8}",
-        "sweep": sweep(("prompt_replace", f"sun, {prompts}"), ("steps", "11-20")),
+        "prompt": f"a sun, sea, {f'a painting of the {sign} with (pyramids), ' * 14}",
+        "sweep": sweep(("prompt_replace", f"sun, {places}"), ("prompt_replace", f"sea, {seas}")),
     }
     admit({"sweep": sweep(("steps", "1,2"))})  # what is only done once
     began = process_time()
-    assert len(admit(given).cells) == 1000
+    assert len({cell.params.prompt for cell in admit(given).cells}) == 1000
     assert process_time() - began < 1

@@ -77,10 +77,17 @@ def test_encode_agrees_with_transformers(tokenizer: Tokenizer, text: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "piece", [",", "1", "a ", "\u0130", "\u0958", "日", "é, ", "(a:1.2) ", "𝒜", "x,", "[a|b]", "a AND ", "a BREAK "]
-)
+    "piece",
+    [
+        ",", "1", "a ", "\u0130", "\u0958", "日", "é, ", "(a:1.2) ", "𝒜", "x,", "[a|b]", "a AND ", "a BREAK ",
+        "[a:日本,:0.5]", "[a]", "[a,:0<x:y>.5] ", "[BR::0.5]EAK ", "[,|a|BREAK] ", "AN<x:y>D ", "[[a|b]|c:d:9]",
+        "".join(f"[a{at},:{at}]" for at in range(9)),
+    ],
+)  # fmt: skip
 def test_what_is_surely_accepted_is_accepted_when_its_tokens_are_counted(tokenizer: Tokenizer, piece: str) -> None:
-    sure = [times for times in (1, 100, 200, 400, 600, 900, 2000) if is_surely_accepted(piece * times)]
+    sure = [
+        times for times in (1, 3, 9, 15, 16, 40, 100, 200, 400, 600, 900, 2000) if is_surely_accepted(piece * times)
+    ]
     assert all(tokenizer.measure(piece * times).is_accepted for times in sure)
     assert 2000 not in sure
 
