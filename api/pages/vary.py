@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from werkzeug.datastructures import MultiDict
 
-from api.languages import _, ngettext
+from api.languages import _, in_every_language, ngettext
 from api.pages import retyped
 from api.pages.fieldsets import full_label
 from api.pages.filters import time_words
@@ -36,6 +36,14 @@ class Row:
     error: FieldError | None = None
 
 
+class Choice(NamedTuple):
+    """Something that can vary: its name in a request, its label, and all words that find it, of every language."""
+
+    name: str
+    label: str
+    found_by: str
+
+
 def rows(form: MultiDict[str, str], errors: Mapping[str, FieldError]) -> list[Row]:
     """Return the rows of the form, those that are filled in first, each with what is wrong with it."""
     typed = [Row(one["field"], one["values"], one["of"]) for one in _typed(form)]
@@ -46,10 +54,14 @@ def rows(form: MultiDict[str, str], errors: Mapping[str, FieldError]) -> list[Ro
     return (typed + [Row()] * MOST_AXES)[:MOST_AXES]
 
 
-def options() -> list[tuple[str, str]]:
-    """Return what can vary, by the name that a request has for it, with its label."""
-    plain = [(name, full_label(name)) for name, parameter in varied().items() if not parameter.is_in_list]
-    return [*plain, *((name, _(axis.choice)) for name, axis in SPECIAL.items())]
+def options() -> list[Choice]:
+    """Return what can vary: single parameters, and what stands for no single one."""
+    plain = [(name, full_label(name), one.label) for name, one in varied().items() if not one.is_in_list]
+    special = [(name, _(axis.choice), axis.choice) for name, axis in SPECIAL.items()]
+    return [
+        Choice(name, label, " ".join([*in_every_language(english), name]))
+        for name, label, english in (*plain, *special)
+    ]
 
 
 def read(form: MultiDict[str, str]) -> dict[str, object]:

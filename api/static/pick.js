@@ -1,5 +1,5 @@
-// Long lists of model files: a box above a list, in which words leave only the choices that hold them. Of very many
-// files (`data-more`) a list has the first ones, and the farm is asked for those that hold the words.
+// Long lists: a box above a list, in which words leave only the choices that hold them, or that they find. Of very many
+// model files (`data-more`) a list has the first ones, and the farm is asked for those that hold the words.
 
 const IN_SIGHT = 8; // choices of a list while it is searched
 const PAUSE = 250; // milliseconds without a key before the farm is asked
@@ -12,7 +12,7 @@ const heading = (option) => option.parentElement.label ?? "";
 function narrow(box) {
   const list = listOf(box);
   const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
-  const holds = (option) => words.every((word) => `${heading(option)} ${option.label}`.toLowerCase().includes(word));
+  const holds = (option) => words.every((word) => [heading(option), option.label, option.dataset.foundBy].join(" ").toLowerCase().includes(word));
   for (const option of list.options) option.hidden = !holds(option) && !option.hasAttribute("data-found");
   for (const group of list.querySelectorAll("optgroup")) group.hidden = [...group.children].every((one) => one.hidden);
   const found = [...list.options].filter((one) => !one.hidden && !one.disabled);

@@ -2,6 +2,7 @@
 
 import { grey } from "./samplers.js";
 import { _ } from "./texts.js";
+import { startTicking } from "./ticks.js";
 
 const PAUSE = 400; // milliseconds without a change before the farm is asked
 
@@ -30,6 +31,8 @@ export function startVarying(form) {
     const answer = await fetch("/vary", { method: "POST", body: new FormData(form) });
     if (answer.ok && mine === turn) says.textContent = await answer.text();
   }
+
+  for (const [field, values] of rows) startTicking(form, field, values);
 
   const askSoon = () => { follow(); clearTimeout(timer); timer = setTimeout(() => ask().catch(() => {}), PAUSE); };
   for (const kind of ["input", "change"]) form.addEventListener(kind, askSoon);

@@ -596,3 +596,22 @@ def test_ip_adapter_takes_pictures_and_keeps_those_that_stay_ticked(
         held.first.click()
         assert submit(page)["ip_adapters"] == [unit | {"pictures": [orange]}]
         assert teal != orange
+
+
+def test_what_varies_is_found_by_a_word_of_any_language_and_its_values_are_ticked(visit):
+    page = visit()
+    row = unfold(page, "Vary").locator(".vary-row").first
+    finder = row.get_by_label("Search Setting that varies")
+    finder.fill("采样方法")
+    finder.press("Enter")
+    expect(row.locator("select")).to_have_value("sampler")
+    ticks = row.get_by_role("group", name="Values to choose from")
+    ticks.get_by_label("LMS", exact=True).check()
+    ticks.get_by_label("Heun", exact=True).check()
+    values = row.get_by_label("Values", exact=True)
+    expect(values).to_have_value("LMS, Heun")
+    expect(page.locator('[data-shows="sweep-says"]')).to_contain_text("2 pictures")
+    values.fill('euler, "LMS", "Heun" x')
+    expect(ticks.get_by_label("Euler", exact=True)).to_be_checked()
+    ticks.get_by_label("Euler", exact=True).uncheck()
+    expect(values).to_have_value('LMS, """Heun"" x"')

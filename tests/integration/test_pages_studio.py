@@ -106,6 +106,13 @@ def test_rows_that_vary_make_a_sweep_and_are_refused_in_their_places(client):
     assert send(client, "/jobs", **FIELDS, **right, **{"sweep.draft": "9" * 5000}).status_code == 422
 
 
+def test_what_varies_is_found_by_its_words_in_every_language(client):
+    shown = look(client, "/")
+    found_by = {one.attributes["value"]: one.attributes.get("data-found-by") for one in shown.all("option")}
+    assert {"Sampler", "采样方法"} <= {*found_by["sampler"].split()}
+    assert found_by["dynamic_prompts"].startswith("Choices of the prompt")
+
+
 def test_a_sweep_is_edited_and_rendered_again_with_what_varies_in_it(app, client):
     axes = {
         "cfg_scale": "7, 15",
