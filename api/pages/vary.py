@@ -22,6 +22,7 @@ from shared.params.job_spec import MOST_AXES, SPECIAL
 
 _BLANK: Final = ("field", "values", "of")
 _DRAFT: Final = {"every": f"{KEY}.draft", "steps": f"{KEY}.draft.steps"}
+_DRAWN: Final = re.compile(r"(?P<how>[^\W\d]{1,40})\s*(?P<many>[0-9]{1,4})")
 _LONGEST_NUMBER: Final = 9  # digits; Python reads no number of thousands of them
 _IS_NUMBER: Final = re.compile(rf"[0-9]{{1,{_LONGEST_NUMBER}}}")
 
@@ -66,7 +67,7 @@ def options() -> list[Choice]:
 
 def read(form: MultiDict[str, str]) -> dict[str, object]:
     """Return what the rows ask for as a request says it, one image for each cell; nothing, if none is filled in."""
-    axes = [{name: text for name, text in one.items() if text} for one in _typed(form)]
+    axes = [_axis(one) for one in _typed(form)]
     if not axes:
         return {}
     typed = {name: form.get(box, "").strip() for name, box in _DRAFT.items()}
@@ -126,6 +127,15 @@ def row_label(name: str) -> str:
     """Return what a refusal of a sweep is called on the form: the row that it is about."""
     number = next((int(part) + 1 for part in name.split(".") if part.isdecimal()), None)
     return _("Vary") if number is None else _("Vary, row %(number)s", number=number)
+
+
+def _axis(row: Mapping[str, str]) -> dict[str, object]:
+    """Return the axis that a row asks for; `random 8` draws so many of a prompt's choices, as on the command line."""
+    asked: dict[str, object] = {name: text for name, text in row.items() if text}
+    drawn = _DRAWN.fullmatch(row["values"].strip()) if row["field"] == "dynamic_prompts" else None
+    if drawn is None or drawn["how"].casefold() not in in_every_language("random"):
+        return asked
+    return {"field": row["field"], "of": "random", "count": int(drawn["many"])}
 
 
 def _quoted(value: str) -> str:

@@ -13,11 +13,12 @@ export function startVarying(form) {
   let timer = 0;
   let turn = 0;
 
-  // Shows and hides as the chosen settings need it: the name of a LoRA, and how many pictures there are.
+  // Shows and hides as the chosen settings need it: the name of a LoRA, how choices are drawn, how many pictures there are.
   function follow() {
     for (const of of group.querySelectorAll("[data-of]")) {
       const isNamed = of.dataset.of.split(" ").includes(of.closest(".vary-row").querySelector("select").value);
-      of.hidden = of.querySelector("input").disabled = !isNamed;
+      of.hidden = !isNamed;
+      for (const box of of.querySelectorAll("input")) box.disabled = !isNamed;
     }
     grey(form.elements.count, rows.some(([field]) => field.value), _("One picture for each combination of values"));
   }

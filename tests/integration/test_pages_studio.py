@@ -106,6 +106,14 @@ def test_rows_that_vary_make_a_sweep_and_are_refused_in_their_places(client):
     assert send(client, "/jobs", **FIELDS, **right, **{"sweep.draft": "9" * 5000}).status_code == 422
 
 
+@pytest.mark.parametrize(("values", "pictures"), [("", 6), ("random 2", 2), ("随机2", 2), ("random 999", None)])
+def test_some_of_a_prompt_s_choices_are_drawn_at_random(client, values, pictures):
+    rows = {"sweep.axes.0.field": "dynamic_prompts", "sweep.axes.0.values": values}
+    asked = FIELDS | {"prompt": "a {red|green|blue} {boat|tower}"}
+    told = send(client, "/vary", **asked, **rows).get_data(as_text=True)
+    assert told.startswith(f"{pictures} pictures" if pictures else "Vary, row 1")
+
+
 def test_what_varies_is_found_by_its_words_in_every_language(client):
     shown = look(client, "/")
     found_by = {one.attributes["value"]: one.attributes.get("data-found-by") for one in shown.all("option")}
