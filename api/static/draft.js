@@ -1,6 +1,7 @@
 // Everything typed into the form is kept in this browser: it is there again after a reload, a crash or another page, and
 // what fills the form in or clears it can be taken back for some seconds.
 
+import { drawLacking, lacks } from "./items.js";
 import { _ } from "./texts.js";
 
 const PAUSE = 300; // milliseconds without a change before the draft is kept
@@ -80,12 +81,17 @@ function store(name, draft) {
 
 const isSame = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
+async function giveBack(form, fields) {
+  if (lacks(form, fields)) await drawLacking(form, fields);
+  put(form, fields);
+}
+
 // Gives the form back as it was left. What a page fills in counts before that, once, and can be taken back.
-function restore(form, draft) {
+async function restore(form, draft) {
   const { filled } = form.dataset;
   if (!draft || form.querySelector("#notice.is-bad")) return;
   if (!filled || history.state?.isFilled) {
-    put(form, draft.fields);
+    await giveBack(form, draft.fields);
     if (draft.source && !history.state?.source) history.replaceState({ ...history.state, source: draft.source }, "");
     return;
   }
@@ -93,10 +99,11 @@ function restore(form, draft) {
   if (filled !== "all") put(form, draft.fields, Object.keys(fresh).filter((name) => !filled.split(" ").includes(name)));
   const isTyped = boxes(form).some((box) => !isSame(draft.fields[box.name] ?? [], usual(box)) && box.value !== "");
   const isOffered = document.getElementById("typed-before") !== null;
-  if (isTyped && !isOffered && !isSame(values(form), draft.fields)) offerUndo(_("The form is filled in."), () => put(form, draft.fields));
+  if (isTyped && !isOffered && !isSame(values(form), draft.fields)) offerUndo(_("The form is filled in."), () => giveBack(form, draft.fields));
 }
 
-export function startDraft(form) {
+// Before anything else reads the fields. Where the draft has more of them than the form, the farm is asked for these.
+export async function startDraft(form) {
   const name = ["stepfarm.draft", form.dataset.owner, form.dataset.draft].filter((part) => part !== undefined).join(".");
   let timer = 0;
 
@@ -106,7 +113,7 @@ export function startDraft(form) {
     store(name, { fields: values(form), source: history.state?.source });
   }
 
-  restore(form, stored(name));
+  await restore(form, stored(name));
   history.replaceState({ ...history.state, isFilled: true }, "");
   for (const kind of ["input", "change", "click"]) form.addEventListener(kind, () => { timer ||= setTimeout(keep, PAUSE); });
   addEventListener("pagehide", keep);

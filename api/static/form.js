@@ -19,7 +19,7 @@ import { startInstants } from "./when.js";
 
 const form = document.querySelector(".composer");
 
-startDraft(form); // before anything else reads the fields
+await startDraft(form);
 
 const early = startWaiting(form);
 startSubmitting(form, early.wait);

@@ -170,7 +170,7 @@ function lacks() {
   return "";
 }
 
-startDraft(form); // before anything else reads the fields
+await startDraft(form);
 startBoxes(form);
 followSamplers(form);
 const architectures = followArchitectures(form);

@@ -615,3 +615,28 @@ def test_what_varies_is_found_by_a_word_of_any_language_and_its_values_are_ticke
     expect(ticks.get_by_label("Euler", exact=True)).to_be_checked()
     ticks.get_by_label("Euler", exact=True).uncheck()
     expect(values).to_have_value('LMS, """Heun"" x"')
+
+
+def test_a_draft_brings_back_items_pictures_and_texts_beyond_those_that_a_fresh_form_has(visit):
+    page, picture = visit(), "a" * 64
+    fields = {
+        "prompt": ["a castle"],
+        "after": ["901", "902", ""],
+        "controlnet.0.model": ["tile"],
+        "controlnet.0.picture": [picture],
+        "controlnet.1.model": ["canny"],
+        "controlnet.1.weight": ["0.5"],
+    }
+    keep = "([owner, kept]) => localStorage.setItem(`stepfarm.draft.${owner}`, JSON.stringify(kept))"
+    page.evaluate(keep, [page.locator(".composer").get_attribute("data-owner"), {"fields": fields}])
+    other = page.context.new_page()
+    other.goto("/")
+    expect(other.locator('[name="controlnet.1.weight"]')).to_have_value("0.5")
+    expect(other.locator('[name="prompt"]')).to_have_value("a castle")
+    sent = other.evaluate("() => [...new FormData(document.querySelector('.composer'))]")
+    assert [text for name, text in sent if name == "after" and text] == ["901", "902"]
+    assert [text for name, text in sent if name == "controlnet.0.picture"] == [picture]
+    assert [text for name, text in sent if name.startswith("controlnet.") and name.endswith(".model") and text] == [
+        "tile",
+        "canny",
+    ]
