@@ -1,4 +1,4 @@
-"""What all tests share: real PostgreSQL and Redis, a database of its own for each test, and factories."""
+"""What all tests share: real PostgreSQL and Redis, an empty database for each test, and factories."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache, lru_cache
 from itertools import count
 from pathlib import Path
@@ -29,7 +29,9 @@ from shared.params.render import RenderParams
 from shared.queue.submit import submit as submit_job
 from shared.settings import Settings
 from tests.support.admissions import admission
-from tests.support.servers import clean_environment, folder_in_memory, fresh_database, make_template
+from tests.support.databases import drop_databases, empty_database
+from tests.support.servers import clean_environment, folder_in_memory, make_template
+from tests.support.standing_engines import standing_engines
 
 if TYPE_CHECKING:
     from tests.support.card_ledger import Ledger
@@ -78,18 +80,26 @@ def _broken_calls_raise() -> None:
         Engine.__init__.__kwdefaults__["halves"] = False
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _statements_are_compiled_once() -> Iterator[None]:
+    """A test has database engines of its own, and to compile a statement takes longer than to run it."""
+    with standing_engines():
+        yield
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The home of the servers that this run's tests share, with the template of their databases."""
     with folder_in_memory(tmp_path_factory.mktemp("home")) as folder, Servers(folder, durable=False):
         make_template(folder)
         yield folder
+        drop_databases(folder)
 
 
 @pytest.fixture
 def database_url(home: Path) -> Iterator[str]:
     """The SQLAlchemy URL of a migrated, empty database of this test's own."""
-    with fresh_database(home) as url:
+    with empty_database(home) as url:
         yield url
 
 
@@ -198,9 +208,11 @@ def checkpoint_factory(sessions: database.Sessions) -> CheckpointFactory:
 
 
 @contextmanager
-def catalogue_of_its_own(home: Path) -> Iterator[tuple[database.Sessions, CheckpointFactory]]:
+def catalogue_of_its_own(
+    home: Path, database_of: Callable[[Path], AbstractContextManager[str]] = empty_database
+) -> Iterator[tuple[database.Sessions, CheckpointFactory]]:
     """Yield a database that no other test uses, and the factory of rows in its catalogue."""
-    with fresh_database(home) as url:
+    with database_of(home) as url:
         engine = database.connect(url)
         sessions = database.sessions(engine)
         yield sessions, checkpoints_of(sessions)

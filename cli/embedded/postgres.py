@@ -31,7 +31,7 @@ _SETTINGS: Final = {
     "log_checkpoints": "off",
     "timezone": "UTC",
 }
-_FORGETFUL: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_FORGETFUL: Final = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "autovacuum": "off"}
 
 
 class Postgres:

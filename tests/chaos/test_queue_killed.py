@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from functools import partial
@@ -16,9 +15,18 @@ from sqlalchemy import func, select, text
 from shared.db import sessions as database
 from shared.db.tables import History, Image, Job, Outbox
 from shared.queue import reaper
+from tests.support import preloaded
+from tests.support.servers import clean_environment, fresh_database
 
 IMAGES = 900  # more than all of them end before the last kill
 KILLS = 4
+
+
+@pytest.fixture
+def database_url(home):
+    """A new one: all connections to it are there to be cut."""
+    with fresh_database(home) as url:
+        yield url
 
 
 @pytest.fixture
@@ -27,16 +35,26 @@ def claimers(database_url):
     started = []
 
     def start(count):
-        command = [sys.executable, "-m", "tests.chaos.claimer", database_url]
-        fresh = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+        fresh = [_start(database_url) for _ in range(count)]
         started.extend(fresh)
-        return [(process, int(process.stdout.readline())) for process in fresh]
+        return [(process, int(told.readline())) for process, told in fresh]
 
     yield start
-    for process in started:
+    for process, told in started:
         process.kill()
         process.wait()
-        process.stdout.close()
+        told.close()
+
+
+def _start(database_url):
+    """Return a new claimer, and what it tells."""
+    told, tells = os.pipe()
+    with open(os.devnull, "rb") as nothing, open(tells, "wb") as output:  # noqa: PTH123 - one is no path
+        files = {0: nothing.fileno(), 1: output.fileno(), 2: 2}
+        process = preloaded.parent("-W", "error").start(
+            ["tests.chaos.claimer", database_url], clean_environment(), files
+        )
+    return process, open(told)  # noqa: PTH123 - no path; the fixture closes it
 
 
 def cut_a_connection(sessions):

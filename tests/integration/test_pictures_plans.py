@@ -19,6 +19,7 @@ from shared.pictures.filters import Filter
 from tests.conftest import catalogue_of_its_own
 from tests.support.galleries import fill
 from tests.support.queueing import Farmhand
+from tests.support.servers import fresh_database
 
 log = structlog.get_logger(__name__)
 
@@ -43,7 +44,7 @@ FILTERS = {
 @pytest.fixture(scope="module")
 def gallery(home):
     """Two owners with 3,000 pictures each."""
-    with catalogue_of_its_own(home) as (sessions, _):
+    with catalogue_of_its_own(home, fresh_database) as (sessions, _):
         fill(sessions, 3000)
         yield sessions
 
@@ -86,7 +87,7 @@ def percentile(seconds, share=0.99):
 @pytest.mark.alone
 @pytest.mark.timeout(900)
 def test_each_page_of_a_hundred_thousand_takes_less_than_60_ms_and_deleting_10_000_stalls_no_claim(home):
-    with catalogue_of_its_own(home) as (sessions, _):
+    with catalogue_of_its_own(home, fresh_database) as (sessions, _):
         [job, _] = fill(sessions, 100_000)
         slowest, busy = {}, {}
         for name, wanted in FILTERS.items():

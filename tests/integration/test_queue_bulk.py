@@ -22,6 +22,7 @@ from shared.errors import Conflict
 from shared.queue import transitions
 from shared.queue.history import Event
 from tests.support.queueing import Farmhand
+from tests.support.servers import fresh_database
 from tests.support.waiting import until
 
 IMAGES = 1000
@@ -45,6 +46,13 @@ class Errors:
 
     def _note(self, context) -> None:
         self.states[getattr(context.original_exception, "sqlstate", None) or "no answer"] += 1
+
+
+@pytest.fixture
+def database_url(home) -> Iterator[str]:
+    """A new one: PostgreSQL has counted no deadlock in it yet, and nobody who looks after it is connected."""
+    with fresh_database(home) as url:
+        yield url
 
 
 @pytest.fixture

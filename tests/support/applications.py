@@ -14,13 +14,13 @@ from api.services import EXTENSION
 from shared import embedded_addresses
 from shared.settings import Settings
 from tests.conftest import checkpoints_of
-from tests.support.servers import fresh_database
+from tests.support.databases import empty_database
 
 
 @contextmanager
 def application(home: Path, folder: Path, *, native_size: int = 64, **settings: Any) -> Iterator[Flask]:
     """Yield an application on the servers of `home` whose files lie in `folder`. It has the checkpoint `demo`."""
-    with fresh_database(home) as database_url:
+    with empty_database(home) as database_url:
         made = create_app(
             Settings(
                 home=folder / "farm",
