@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from flask import Flask
@@ -47,18 +47,24 @@ def _templates_are_compiled_once() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _routes_are_compiled_once() -> Iterator[None]:
-    """Most of the time that an application takes to be made goes into functions that build its routes' URLs."""
-    compile_builder = Rule._compile_builder
-    builders: dict[tuple[object, ...], object] = {}
+    """Most of the time that an application takes to be made goes into its routes, which are those of all others."""
+    compile_route = Rule.compile
+    compiled: dict[tuple[object, ...], dict[str, Any]] = {}
 
-    def compiled_once(rule: Rule, append_unknown: bool = True) -> object:  # noqa: FBT001, FBT002 - as werkzeug calls it
-        what = (rule.rule, tuple(rule._trace), repr(rule.defaults), append_unknown)
-        if what not in builders:
-            builders[what] = compile_builder(rule, append_unknown)
-        return builders[what]
+    def compile_once(rule: Rule) -> None:
+        converters = frozenset(rule.map.converters.items())
+        what = (rule.rule, rule.host, rule.subdomain, rule.merge_slashes, repr(rule.defaults), converters)
+        if what not in compiled:
+            compile_route(rule)
+            compiled[what] = {name: vars(rule)[name] for name in ("_parts", "_trace", "_converters", "arguments")}
+            compiled[what] |= {name: getattr(rule, name).__func__ for name in ("_build", "_build_unknown")}
+        made = compiled[what]
+        rule._parts, rule._trace, rule._converters = made["_parts"], made["_trace"], made["_converters"]
+        rule.arguments = set(made["arguments"])
+        rule._build, rule._build_unknown = (made[name].__get__(rule) for name in ("_build", "_build_unknown"))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Rule, "_compile_builder", compiled_once)
+        patch.setattr(Rule, "compile", compile_once)
         yield
 
 
