@@ -49,12 +49,12 @@ def claimers(database_url):
 def _start(database_url):
     """Return a new claimer, and what it tells."""
     told, tells = os.pipe()
-    with open(os.devnull, "rb") as nothing, open(tells, "wb") as output:  # noqa: PTH123 - one is no path
+    with open(os.devnull, "rb") as nothing, open(tells, "wb") as output:  # noqa: PTH123 - a descriptor
         files = {0: nothing.fileno(), 1: output.fileno(), 2: 2}
         process = preloaded.parent("-W", "error").start(
             ["tests.chaos.claimer", database_url], clean_environment(), files
         )
-    return process, open(told)  # noqa: PTH123 - no path; the fixture closes it
+    return process, open(told)  # noqa: PTH123 - a descriptor; the fixture closes it
 
 
 def cut_a_connection(sessions):

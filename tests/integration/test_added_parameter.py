@@ -110,6 +110,11 @@ PARAMS = {
     "glow": [{"colour": "red, blue", "strength": 0.5}, {"colour": "green"}],
     "hires": {"shine": 0.25, "upscaler": "Lanczos"},
 }  # fmt: skip
+COMMAND = (
+    *("render", "sea", "--mood", "wild", "--no-frame", "--folds", "2", "--depth", "3", "--tag", "new", "--tag", "red"),
+    *("--shine", "0.25", "--fade", "0.5", "--feather", "0.75"),
+    *("--param", "glow.0.colour=red", "--param", "glow.1.strength=0.5"),
+)
 
 
 def output(script: str, environ: dict[str, str] | None = None, *, model: str = MODEL, **given: object) -> Any:
@@ -127,14 +132,38 @@ def output(script: str, environ: dict[str, str] | None = None, *, model: str = M
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_it_is_written_into_pictures_and_read_back():
+@pytest.fixture(scope="module")
+def told() -> dict[str, Any]:
+    """The added fields in pictures, in the documentation and on the command line: one process, without a farm."""
     script = """
 from shared.infotext.reader import read
 from shared.infotext.writer import text
 written = text(RenderParams.model_validate(given["params"]), version="1")
-print(json.dumps([written, read(written)]))
+groups = [given["params"] | more for more in ({}, {"enlarge": {}}, {"enlarge": {"grain": 0.5}})]
+groups = [read(text(RenderParams.model_validate(one), version="1")) for one in groups]
+
+from tools.parameter_docs import page
+from shared.params.table import parameters
+documented = page("prose", parameters(), {})
+
+from typer.testing import CliRunner
+from cli import render
+from cli.main import app
+asked = {}
+render.render = lambda settings, params, pictures, out, **how: asked.update(params) or 0
+help = CliRunner().invoke(app, ["render", "--help"], terminal_width=110).output
+answer = CliRunner().invoke(app, given["command"])
+
+print(json.dumps({
+    "written": [written, read(written)], "groups": groups, "documented": documented,
+    "help": help, "asked": asked, "status": answer.exit_code, "output": answer.output,
+}))
 """
-    written, (params, left_out, *_) = output(script, params=PARAMS)
+    return output(script, params=PARAMS, command=COMMAND)
+
+
+def test_it_is_written_into_pictures_and_read_back(told):
+    written, (params, left_out, *_) = told["written"]
     assert written.endswith(
         r"""Mood: wild, Shine: 0.25, Depth: 3, Folds: 4, Frame: False, Tags: "[\"new\"]", """
         r"""Glows: "[{\"colour\": \"red, blue\", \"strength\": 0.5}, """
@@ -147,14 +176,8 @@ print(json.dumps([written, read(written)]))
     assert params["hires"]["shine"] == 0.25
 
 
-def test_an_optional_group_of_defaults_is_written_and_read_back_where_it_was_used():
-    script = """
-from shared.infotext.reader import read
-from shared.infotext.writer import text
-given = [given["params"] | more for more in ({}, {"enlarge": {}}, {"enlarge": {"grain": 0.5}})]
-print(json.dumps([read(text(RenderParams.model_validate(one), version="1")) for one in given]))
-"""
-    found = output(script, params=PARAMS)
+def test_an_optional_group_of_defaults_is_written_and_read_back_where_it_was_used(told):
+    found = told["groups"]
     assert [params.get("enlarge") for params, *_ in found] == [None, {"factor": 2}, {"factor": 2, "grain": 0.5}]
     assert [left_out for _, left_out, *_ in found] == [[], [], []]
 
@@ -181,33 +204,8 @@ except TypeError as error:
     assert refusal == "enlarge.checkpoint: a field that names a model file needs a role that ModelSet has"
 
 
-def test_a_checkpoint_with_a_role_is_among_the_models_of_its_job(
-    environ: dict[str, str], checkpoint_factory: CheckpointFactory
-):
-    checkpoint_factory("demo", native_size=64)
-    larger = checkpoint_factory("larger", native_size=64, sha256="e" * 64)
-    script = """
-from shared.admission.named_models import NamedModels
-from shared.db.sessions import connect_once, sessions, transact
-from shared.models.catalogue import Catalogue
-from shared.settings import load
-settings = load()
-known = sessions(connect_once(settings.database_url))
-catalogue = transact(known, Catalogue.read)
-params = RenderParams(checkpoint="demo", enlarge=Upscale(checkpoint="larger"))
-models = NamedModels.found(catalogue, params, settings.limits).models
-print(json.dumps([models.to_stored()["enlarge"], list(models.checkpoints)[1:]]))
-"""
-    assert output(script, environ) == [larger.sha256, [larger.sha256]]
-
-
-def test_it_is_documented():
-    script = """
-from tools.parameter_docs import page
-from shared.params.table import parameters
-print(json.dumps(page("prose", parameters(), {})))
-"""
-    rows = output(script).splitlines()
+def test_it_is_documented(told):
+    rows = told["documented"].splitlines()
     assert '| `mood` | `"calm"` | calm or wild | What it feels like. | `--mood` | `Mood` |' in rows
     assert "| `depth` | `0` | a whole number from 0 to 9 | How deep it goes; 0: flat. | `--depth` | `Depth` |" in rows
     assert "| `hires.shine` | `0.0` | a number from 0 to 1 | How much it shines. | `--shine` | `Shine` |" in rows
@@ -215,65 +213,40 @@ print(json.dumps(page("prose", parameters(), {})))
     assert "| `glow.strength` | `1.0` | a number from 0 to 1 | How strong the glow is. |  |  |" in rows
 
 
-@pytest.fixture(scope="module")
-def command() -> Any:
-    script = """
-from typer.testing import CliRunner
-from cli import render
-from cli.main import app
-asked = {}
-render.render = lambda settings, params, pictures, out, **how: asked.update(params) or 0
-help = CliRunner().invoke(app, ["render", "--help"], terminal_width=110).output
-answer = CliRunner().invoke(app, given["command"])
-print(json.dumps({"help": help, "asked": asked, "status": answer.exit_code, "output": answer.output}))
-"""
-    options = [
-        "--mood",
-        "wild",
-        "--no-frame",
-        "--folds",
-        "2",
-        "--depth",
-        "3",
-        "--tag",
-        "new",
-        "--tag",
-        "red",
-        "--shine",
-        "0.25",
-        "--fade",
-        "0.5",
-        "--feather",
-        "0.75",
-    ]
-    further = ["--param", "glow.0.colour=red", "--param", "glow.1.strength=0.5"]
-    return output(script, command=["render", "sea", *options, *further])
-
-
-def test_it_is_an_option_of_the_command_line(command):
-    assert command["status"] == 0, command["output"]
-    assert command["asked"] == {
+def test_it_is_an_option_of_the_command_line(told):
+    assert told["status"] == 0, told["output"]
+    assert told["asked"] == {
         "prompt": "sea", "mood": "wild", "depth": 3, "folds": 2, "frame": False,
         "tags": ["new", "red"], "hires": {"shine": 0.25},
         "img2img": {"fade": 0.5, "mask": {"feather": 0.75}}, "glow": [{"colour": "red"}, {"strength": 0.5}],
     }  # fmt: skip
 
 
-def test_it_is_in_the_help_of_the_command_line(command):
-    lines = [line.strip() for line in command["help"].splitlines()]
+def test_it_is_in_the_help_of_the_command_line(told):
+    lines = [line.strip() for line in told["help"].splitlines()]
     assert any(line.startswith("--mood") and line.endswith("What it feels like: calm or wild.") for line in lines)
     assert any(line.startswith("--depth") and line.endswith("How deep it goes; 0: flat (0 to 9).") for line in lines)
 
 
 def test_it_is_on_the_form_and_reaches_the_job(environ: dict[str, str], checkpoint_factory: CheckpointFactory):
+    """A checkpoint with a role is among the models of its job."""
     checkpoint_factory("demo", native_size=64)
+    larger = checkpoint_factory("larger", native_size=64, sha256="e" * 64)
     script = """
 from api.app import create_app
 from shared.settings import load
 from werkzeug.datastructures import MultiDict
 from api.pages.form_data import read, typed
+from shared.admission.named_models import NamedModels
+from shared.db.sessions import connect_once, sessions, transact
+from shared.models.catalogue import Catalogue
 from tests.support.browsing import look, page, send
-client = create_app(load()).test_client()
+settings = load()
+client = create_app(settings).test_client()
+catalogue = transact(sessions(connect_once(settings.database_url)), Catalogue.read)
+models = NamedModels.found(
+    catalogue, RenderParams(checkpoint="demo", enlarge=Upscale(checkpoint="larger")), settings.limits
+).models
 form = look(client, "/")
 answer = send(client, "/jobs", **given["typed"])
 refused = send(client, "/jobs", mood="dull", depth="10", hires="on", **{"hires.shine": "2", "glow.0.strength": "2"})
@@ -285,6 +258,7 @@ print(json.dumps({
     "enlarged": [read(MultiDict(one)).get("enlarge") for one in ({"enlarge.grain": "1"}, {"enlarge": "on"},
                  {"enlarge": "on", "enlarge.grain": "0.5"})],
     "again_enlarged": typed(RenderParams(enlarge=Upscale()).model_dump())["enlarge"],
+    "models": [models.to_stored()["enlarge"], list(models.checkpoints)[1:]],
     "schema": client.get("/openapi.json").get_json()["components"]["schemas"],
 }))
 """
@@ -305,6 +279,7 @@ print(json.dumps({
     }
     shown = output(script, environ, typed=typed)
     assert shown["failed"] == ""
+    assert shown["models"] == [larger.sha256, [larger.sha256]]
     for name in ADDED:
         assert shown["markup"].count(f' name="{name}"') == 1, name
     assert "Mood of the picture" in shown["markup"]

@@ -6,6 +6,7 @@ import os
 import re
 import struct
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -28,6 +29,7 @@ from shared.settings import Settings
 from tests.support.checkpoints import inspected, located, write_tiny
 from tests.support.queueing import Farmhand
 from tests.support.statements import statements
+from worker.render.inspector import Inspector
 from worker.render.scanner import Scanner
 
 
@@ -52,6 +54,23 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
             pass
 
     monkeypatch.setattr("worker.render.scanner.Inspector", Here)
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[Inspector]:
+    """The confined child that really looks into files, once for all tests that need it."""
+
+    class Standing(Inspector):
+        def close(self) -> None:
+            pass
+
+    yield (inspector := Standing())
+    Inspector.close(inspector)
+
+
+@pytest.fixture
+def by_the_child(monkeypatch: pytest.MonkeyPatch, child: Inspector) -> None:
+    monkeypatch.setattr("worker.render.scanner.Inspector", lambda: child)
 
 
 def entries(sessions: database.Sessions) -> list[Entry]:
@@ -85,7 +104,7 @@ def save(weights: dict[str, torch.Tensor], path: Path, figures: str) -> None:
     path.with_suffix(".yaml").write_text(figures)
 
 
-def test_a_file_that_exhausts_or_ends_its_reader_is_named_and_the_others_go_on(worker, sessions):
+def test_a_file_that_exhausts_or_ends_its_reader_is_named_and_the_others_go_on(worker, sessions, by_the_child):
     models = worker.settings.models
     bomb = b"\x80\x02(" + b"".join(
         b"c__builtin__\nbytearray\nJ" + struct.pack("<i", 1_500_000_000) + b"\x85R" for _ in range(5)
@@ -124,7 +143,7 @@ def test_a_file_that_needs_more_memory_than_it_may_is_struck_and_the_rest_goes_o
     }
 
 
-def test_the_networks_of_a_file_are_recorded_with_the_digest_of_each_one_by_the_child(worker, sessions):
+def test_the_networks_of_a_file_are_recorded_with_the_digest_of_each_one_by_the_child(worker, sessions, by_the_child):
     path = write_tiny(worker.settings.models / "base.safetensors")
     Scanner(worker).run_once()
     (file,) = transact(sessions, recording.recorded).values()
