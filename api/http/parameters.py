@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Final, Literal, get_args
+from functools import cache
+from typing import Any, Final, Literal, get_args
 
 from flask import request
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +27,22 @@ MAX_WAIT_SECONDS: Final = 60
 MOST_FILES: Final = 1000  # on a page of model files
 IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,200}")
 _WAIT: Final = re.compile(r"(?:^|,)\s*wait\s*=\s*(\d{1,9})\s*(?:,|$)", re.IGNORECASE)
+
+
+class Query(BaseModel):
+    """What a request asks in its address; other names are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    @classmethod
+    def model_json_schema(cls, *arguments: Any, **options: Any) -> dict[str, Any]:  # noqa: ANN401 - pydantic's
+        """Return the schema; without options, as each request looks it up, the one that was made before."""
+        return super().model_json_schema(*arguments, **options) if arguments or options else _schema(cls)
+
+
+@cache
+def _schema(query: type[Query]) -> dict[str, Any]:
+    return query.model_json_schema(by_alias=True)
 
 
 class IdConverter(BaseConverter):
@@ -103,10 +120,8 @@ class DeliveryPath(BaseModel):
     delivery_id: int = Field(description="The delivery's id.")
 
 
-class DeliveriesQuery(BaseModel):
+class DeliveriesQuery(Query):
     """Which deliveries to list."""
-
-    model_config = ConfigDict(extra="forbid")
 
     state: list[DeliveryState] = Field(default=[], description="Only deliveries in these states.")
     cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="Value of `next` in the page before.")
@@ -119,10 +134,8 @@ class KeyPath(BaseModel):
     key_id: int = Field(description="The key's number.")
 
 
-class KeysQuery(BaseModel):
+class KeysQuery(Query):
     """Whose keys to list."""
-
-    model_config = ConfigDict(extra="forbid")
 
     all: bool = Field(default=False, description="Everybody's, for an admin; else your own.")
 
@@ -131,10 +144,8 @@ _FIRST_DAY: Final = date(2000, 1, 1)
 _LAST_DAY: Final = date(9000, 1, 1)  # no sum of days passes the last date of Python
 
 
-class UsageQuery(BaseModel):
+class UsageQuery(Query):
     """Whose usage, and of which days."""
-
-    model_config = ConfigDict(extra="forbid")
 
     owner: str | None = Field(
         default=None, max_length=200, description="For an admin: another owner, or `*` for everybody; else you."
@@ -145,29 +156,23 @@ class UsageQuery(BaseModel):
     to: date | None = Field(default=None, ge=_FIRST_DAY, le=_LAST_DAY, description="The last day; without it today.")
 
 
-class JobsQuery(BaseModel):
+class JobsQuery(Query):
     """Which jobs to list."""
-
-    model_config = ConfigDict(extra="forbid")
 
     state: list[DisplayState] = Field(default=[], description="Only jobs in these states.")
     cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="Value of `next` in the page before.")
     limit: int = Field(default=50, ge=1, le=200, description="Jobs on a page.")
 
 
-class QueueQuery(BaseModel):
+class QueueQuery(Query):
     """Which part of the farm's queue to list."""
-
-    model_config = ConfigDict(extra="forbid")
 
     cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="Value of `next` in the page before.")
     limit: int = Field(default=50, ge=1, le=200, description="Jobs on a page.")
 
 
-class ImagesQuery(BaseModel):
+class ImagesQuery(Query):
     """Which images of a job to bring."""
-
-    model_config = ConfigDict(extra="forbid")
 
     state: list[DisplayState] = Field(default=[], description="Only images in these states.")
     cursor: int | None = Field(default=None, ge=0, le=MAX_ID, description="Value of `next` in the answer before.")
@@ -180,18 +185,14 @@ class ImagesQuery(BaseModel):
         return Span(after, self.limit, tuple(ImageState(state) for state in self.state))
 
 
-class CancelQuery(BaseModel):
+class CancelQuery(Query):
     """Which images of a job to cancel."""
-
-    model_config = ConfigDict(extra="forbid")
 
     waiting: bool = Field(default=False, description="Only images that have not started; running ones go on.")
 
 
-class CheckpointsQuery(BaseModel):
+class CheckpointsQuery(Query):
     """Which checkpoints to list."""
-
-    model_config = ConfigDict(extra="forbid")
 
     architecture: str = Field(
         default="", max_length=100, description=f"Only checkpoints of this architecture: {choices([*ARCHITECTURES])}."
@@ -206,10 +207,8 @@ class CheckpointsQuery(BaseModel):
     )
 
 
-class ModelsQuery(BaseModel):
+class ModelsQuery(Query):
     """Which model files to list."""
-
-    model_config = ConfigDict(extra="forbid")
 
     kind: str = Field(default="", max_length=100, description=f"Only files of this kind: {choices([*KINDS])}.")
     architecture: str = Field(
@@ -228,10 +227,8 @@ class ModelsQuery(BaseModel):
     limit: int = Field(default=100, ge=1, le=MOST_FILES, description="Files on a page.")
 
 
-class ControlQuery(BaseModel):
+class ControlQuery(Query):
     """Which control net of a job to show the picture of."""
-
-    model_config = ConfigDict(extra="forbid")
 
     unit: int = Field(default=0, ge=0, lt=MOST_UNITS, description="The net's place in `controlnet`, from 0.")
 
@@ -242,10 +239,8 @@ class WorkerPath(BaseModel):
     name: str = Field(description="A worker's name, host/card, or a pattern such as `host/*`.", max_length=300)
 
 
-class DrainQuery(BaseModel):
+class DrainQuery(Query):
     """Why workers are drained."""
-
-    model_config = ConfigDict(extra="forbid")
 
     reason: str = Field(default="", max_length=500, description="For people; shown beside the worker.")
 

@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from api.languages import language
-from api.schemas.jobs import ChangeBody, DisplayState, ImagePageBody, JobBody, JobPageBody, Live
+from api.schemas.jobs import NOTHING_LIVE, ChangeBody, DisplayState, ImagePageBody, JobBody, JobPageBody, Live
 from api.services import Services
 from shared.accounts.principal import Principal
 from shared.accounts.scope import Scope
@@ -298,7 +298,9 @@ def prepared(services: Services, request: JobRequest) -> JobRequest:
 
 
 def _live(services: Services, job: queries.JobView) -> Live:
-    """Return what happens to the images of a job now."""
+    """Return what happens to the images of a job now; Redis is asked only if any is running."""
+    if not job.counts[ImageState.RUNNING]:
+        return NOTHING_LIVE
     running = [image.index for image in job.images if image.state == ImageState.RUNNING]
     return Live(services.events.progress(job.id), services.events.previews(job.id, running))
 

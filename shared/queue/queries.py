@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -255,9 +255,10 @@ def _views(session: Session, rows: Sequence[Job], span: Span) -> list[JobView]:
     A span with states is of one job.
     """
     ids = [row.id for row in rows]
-    counted = _count(session, ids)
     images_of = _images_of(session, ids, span)
-    ahead = positions(session, ids)
+    is_whole = span.after < 0 and not span.states and all(row.count <= span.limit for row in rows)
+    counted = _counted_of(images_of) if is_whole else _count(session, ids)
+    ahead = positions(session, [job_id for job_id in counted if counted[job_id].by_state[ImageState.QUEUED]])
     return [
         _view(row, counted[row.id], images_of[row.id], span, ahead.get(row.id)) for row in rows if row.id in counted
     ]
@@ -273,8 +274,19 @@ class _Counted(NamedTuple):
 def _count(session: Session, job_ids: Sequence[int]) -> dict[int, _Counted]:
     """Count the images of jobs; those without any are left out."""
     query = select(Image.job_id, Image.state, func.count(), func.min(Image.started_at)).where(Image.job_id.in_(job_ids))
+    return _added(row._tuple() for row in session.execute(query.group_by(Image.job_id, Image.state)))  # noqa: SLF001
+
+
+def _counted_of(images_of: Mapping[int, Sequence[_Shown]]) -> dict[int, _Counted]:
+    """Count the images of jobs that were read with all of theirs."""
+    every = (image for shown in images_of.values() for image, _ in shown)
+    return _added((image.job_id, image.state, 1, image.started_at) for image in every)
+
+
+def _added(counts: Iterable[tuple[int, str, int, datetime | None]]) -> dict[int, _Counted]:
+    """Add up numbers of images: of which job, in which state, how many, and when the first of them started."""
     found: dict[int, _Counted] = {}
-    for job_id, name, images, first in session.execute(query.group_by(Image.job_id, Image.state)):
+    for job_id, name, images, first in counts:
         by_state, started_at = found.get(job_id, _Counted(dict.fromkeys(ImageState, 0), None))
         state = ImageState(name)
         if first is not None and state not in _WAITS:
