@@ -200,12 +200,14 @@ def pictures(
     job: Annotated[int | None, typer.Option(min=1, help="Of this job.")] = None,
     favourites: Annotated[bool, typer.Option("--favourites", help="Only favourites.")] = False,
     tag: Annotated[list[str] | None, typer.Option(help="With this tag; may be repeated.")] = None,
-    oldest: Annotated[bool, typer.Option("--oldest", help="The oldest first.")] = False,
+    order: Annotated[
+        str | None, typer.Option(help="newest, oldest, seed, largest, smallest or checkpoint.", show_default="newest")
+    ] = None,
     most: Annotated[int, typer.Option("--limit", min=1, help="How many.")] = 20,
     save: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Save them there.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find finished pictures of all jobs, the latest first. --save FOLDER copies their files."""
+    """Find finished pictures of all jobs. --save FOLDER copies their files."""
     from cli.connect import connect
     from cli.pictures import show
 
@@ -221,7 +223,7 @@ def pictures(
         "job": job,
         "favourites": favourites,
         "tag": tag,
-        "order": "oldest" if oldest else None,
+        "order": order,
     }
     filters = {name: value for name, value in asked.items() if value not in (None, "", False)}
     with connect(_settings()) as client:

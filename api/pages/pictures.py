@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, tzinfo
-from itertools import groupby
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo
 
 from flask import Blueprint, Response, flash, redirect, render_template, request
 from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
-from api.languages import _, language, ngettext
+from api.languages import Lazy, _, lazy, ngettext
 from api.pages.login import inside
 from api.pages.parameter_table import parameter_table
+from api.pages.picture_groups import groups
 from api.routes.pictures import zip_file
 from api.schemas.jobs import image_page
 from api.schemas.pictures import PictureAction, PictureBody, PictureChoice, PictureFilter, PicturesQuery, picture_id
@@ -26,40 +24,31 @@ from api.services import services
 from api.use_cases import jobs, pictures
 from shared.errors import FieldError, NotFound, NotLooked, Refused
 from shared.infotext import writer
-from shared.languages.catalogue import ENGLISH
 from shared.params.fields import RANDOM_SEED
 from shared.pictures.filters import PictureId
+from shared.pictures.orders import Order
 from shared.pictures.queries import MOST_COUNTED, is_restorable
 from shared.version import version
 
 MOST_AGAIN: Final = 20  # pictures that are rendered again at one press
 _MOST_REASONS: Final = 5  # cookies hold what is shown
-_IN_SIGHT: Final = frozenset({"words", "checkpoint", "sampler", "favourites"})  # filters that are not folded
+_IN_SIGHT: Final = frozenset({"words", "checkpoint", "sampler", "favourites", "order"})  # filters that are not folded
+_ORDERS: Final[Mapping[Order, Lazy]] = {
+    "newest": lazy("Newest first"),
+    "oldest": lazy("Oldest first"),
+    "seed": lazy("By seed"),
+    "largest": lazy("Largest first"),
+    "smallest": lazy("Smallest first"),
+    "checkpoint": lazy("By checkpoint"),
+}
 _LISTED: Final = ("tag",)  # filters that may be given several times
 
 blueprint = Blueprint("pictures_pages", __name__, url_prefix="/pictures")
 
 
-@dataclass(frozen=True)
-class Day:
-    """The pictures of one day, in the time zone of the reader."""
-
-    date: date
-    pictures: list[PictureBody]
-
-    @property
-    def words(self) -> str:
-        """The day as the language of the page writes it."""
-        if language() == ENGLISH:
-            return self.date.strftime("%d %B %Y").lstrip("0")
-        from babel.dates import format_date  # noqa: PLC0415 - English does without it
-
-        return str(format_date(self.date, format="full", locale=language()))
-
-
 @blueprint.get("")
 def gallery() -> str:
-    """Show the owner's pictures, the latest first, or those that filters find."""
+    """Show the owner's pictures, or those that filters find, in the order asked for."""
     asked, misread = _asked(request.args.to_dict(flat=False))
     now = pictures.moment(services())  # what is finished later is not among those that the page counts
     counted = asked.model_copy(update={"until": min(asked.until or now, now)})
@@ -68,10 +57,12 @@ def gallery() -> str:
     is_first = asked.cursor is None
     return render_template(
         "pictures.html",
-        days=list(_days(page.pictures)),
+        groups=groups(page.pictures, asked.order),
         next=page.next,
         asked=asked,
         wanted=wanted,
+        is_narrowed=bool(wanted.keys() - {"order"}),
+        orders=_ORDERS,
         counted=asked_for(counted),
         has_more_filters=bool(wanted.keys() - _IN_SIGHT),
         misread=misread,
@@ -146,9 +137,9 @@ def archive() -> Response | AnyResponse:
         return redirect(inside(request.form.get("back", "/pictures")), 303)
 
 
-def asked_for(asked: PictureFilter) -> dict[str, Any]:
-    """Return the filters that are set, as an address has them."""
-    return asked.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"cursor", "limit"})
+def asked_for(asked: PictureFilter, *without: str) -> dict[str, Any]:
+    """Return the filters that are set, and the order, as an address has them."""
+    return asked.model_dump(mode="json", by_alias=True, exclude_defaults=True, exclude={"cursor", "limit", *without})
 
 
 def address(wanted: Mapping[str, Any]) -> str:
@@ -169,7 +160,8 @@ def _asked(given: Mapping[str, list[str]]) -> tuple[PicturesQuery, list[str]]:
         return PicturesQuery.model_validate(query), []
     except ValidationError as error:
         misread = sorted({str(one["loc"][0]) for one in error.errors(include_input=False)})
-    kept = {name: value for name, value in query.items() if name not in misread}
+    # A place is one of an order, which may be misread.
+    kept = {name: value for name, value in query.items() if name not in {*misread, "cursor"}}
     return PicturesQuery.model_validate(kept), misread
 
 
@@ -181,7 +173,7 @@ def _chosen() -> dict[str, Any]:
     if misread:  # without it all pictures would be meant
         problem = FieldError(misread[0], _("cannot be read"), _("filters as shown"))
         raise Refused(_("These filters cannot be read."), (problem,))
-    return {"filter": PictureFilter.model_validate(asked_for(asked))}
+    return {"filter": PictureFilter.model_validate(asked_for(asked, "order"))}
 
 
 def _again() -> AnyResponse:
@@ -223,17 +215,3 @@ def _moment(text: str) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else None
-
-
-def _days(found: list[PictureBody]) -> Iterator[Day]:
-    zone = _zone()
-    for day, some in groupby(found, key=lambda one: one.ended_at.astimezone(zone).date()):
-        yield Day(day, list(some))
-
-
-def _zone() -> tzinfo:
-    """Return the time zone that scripts have told in a cookie; else UTC."""
-    try:
-        return ZoneInfo(request.cookies.get("timezone", "UTC"))
-    except (KeyError, ValueError, OSError):  # no zone of this machine's, or no name of one
-        return UTC

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 from pydantic.config import JsonDict
@@ -13,7 +13,8 @@ from shared.params.fields import MAX_ID, MAX_SEED, Text
 from shared.params.render import RenderParams
 from shared.pictures.changes import LONGEST_TAG, MOST_TAGS, Action, Changed
 from shared.pictures.filters import PictureId
-from shared.pictures.queries import Cursor, Facets, PicturePage, PictureView
+from shared.pictures.orders import Cursor, Order
+from shared.pictures.queries import Facets, PicturePage, PictureView
 
 MOST_IDS: Final = 1000  # in a body
 _DAY_OR_MOMENT: Final[JsonDict] = {
@@ -89,15 +90,28 @@ class PictureFilter(BaseModel):
 class PicturesQuery(PictureFilter):
     """Which pictures to list, and how."""
 
-    order: Literal["newest", "oldest"] = Field(default="newest", description="Which come first.")
-    cursor: str | None = Field(
-        default=None, pattern=r"^[0-9]{1,16}-[0-9]{1,18}$", description="Value of `next` in the page before."
+    order: Order = Field(default="newest", description="Which come first; what has no such value comes last.")
+    cursor: Text | None = Field(
+        default=None,
+        pattern=r"^[0-9]{1,16}-[0-9]{1,18}(-[\s\S]{1,4000})?$",
+        description="Value of `next` in the page before.",
     )
     limit: int = Field(default=60, ge=1, le=200, description="Pictures on a page.")
 
+    @field_validator("cursor")
+    @classmethod
+    def _of_this_order(cls, given: str | None, info: Any) -> str | None:  # noqa: ANN401 - pydantic's
+        order = info.data.get("order")
+        if given and order:
+            try:
+                Cursor.read(given, order)
+            except ValueError:
+                raise ValueError(f"comes from no page in the order {order}") from None
+        return given
+
     @property
     def place(self) -> Cursor | None:
-        return Cursor.read(self.cursor) if self.cursor else None
+        return Cursor.read(self.cursor, self.order) if self.cursor else None
 
 
 class PictureChange(BaseModel):

@@ -24,7 +24,7 @@ function startDensity() {
   show();
 }
 
-// The next page: its days join those that are there.
+// The next page: its groups join those that are there.
 function more() {
   const link = document.querySelector("[data-next]");
   if (!link) return Promise.resolve(false);
@@ -36,10 +36,11 @@ async function load(link) {
   const answer = await fetch(link.href, { headers: { Accept: "text/html" } }).catch(() => null);
   if (!answer?.ok) return false; // the link stays to be pressed
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  for (const day of page.querySelectorAll(".day")) {
-    const known = gallery.querySelector(`.day[data-day="${day.dataset.day}"] .grid`);
-    if (known) known.append(...day.querySelectorAll(".tile"));
-    else gallery.append(document.adoptNode(day));
+  const known = new Map([...gallery.children].map((group) => [group.dataset.group, group.querySelector(".grid")]));
+  for (const group of page.querySelectorAll(".group-of-tiles")) {
+    const grid = known.get(group.dataset.group);
+    if (grid) grid.append(...group.querySelectorAll(".tile"));
+    else gallery.append(document.adoptNode(group));
   }
   const next = page.querySelector("[data-next]");
   if (next) link.href = next.getAttribute("href");

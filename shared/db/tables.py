@@ -182,9 +182,10 @@ _SHOWN: Final = text("deleted_at IS NULL")
 
 
 def _filtered(name: str, *columns: str, where: str = "") -> Index:
-    """An index that a page of pictures with this filter is one walk of, the latest or the oldest first."""
+    """An index that a page of pictures with this filter, or in this order, is one walk of."""
     shown = text(f"{where} AND deleted_at IS NULL") if where else _SHOWN
-    return Index(f"ix_pictures_{name}", "owner", *columns, "ended_at", "image_id", postgresql_where=shown)
+    of = (text(one) if one.startswith("(") else one for one in columns)
+    return Index(f"ix_pictures_{name}", "owner", *of, "ended_at", "image_id", postgresql_where=shown)
 
 
 def _holding(column: str) -> Index:
@@ -206,6 +207,7 @@ class Picture(Base):
         _filtered("checkpoint", "checkpoint"),
         _filtered("sampler", "sampler"),
         _filtered("size", "width", "height"),
+        _filtered("area", "(width * height)", "width"),  # for an order; a size is found by its own
         _filtered("seed", "seed"),
         _filtered("job", "job_id"),
         _filtered("favourite", where="favourite"),

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 from sqlalchemy import Boolean, ColumnElement, and_, false, literal_column, true, tuple_
 
 from shared.accounts.scope import Scope
 from shared.db.tables import Picture
 from shared.pictures import words
-
-Order = Literal["newest", "oldest"]
 
 # To the letter as in the conditions of the indexes.
 TAGGED: Final[ColumnElement[bool]] = literal_column("tags <> '{}'", Boolean)
@@ -69,7 +67,9 @@ class Filter:
         if self.sampler:
             yield Picture.sampler == self.sampler
         if self.size:
-            yield and_(Picture.width == self.size[0], Picture.height == self.size[1])
+            width, height = self.size
+            area = Picture.width * Picture.height == width * height  # so that an order by size begins there
+            yield and_(Picture.width == width, Picture.height == height, area)
         if self.seed is not None:
             yield Picture.seed == stored_seed(self.seed)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, select, text, tuple_
+from sqlalchemy import ColumnElement, Row, and_, func, select, text
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.accounts.scope import Scope
@@ -18,13 +18,12 @@ from shared.jobs.stored import Understood
 from shared.models.model_set import hashes_in
 from shared.params.codecs import split_title
 from shared.params.render import RenderParams
-from shared.pictures.filters import ADAPTED, TAGGED, Filter, Order, PictureId
+from shared.pictures.filters import ADAPTED, TAGGED, Filter, PictureId
+from shared.pictures.orders import Cursor, Order, walks
 
 MOST_COUNTED: Final = 10_000
 KEPT: Final = timedelta(hours=1)
 """How long a deleted picture can be restored."""
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 _MOST_LISTS: Final = 5000  # of tags or adapters that are looked through for what there is
 _MOST_FACETS: Final = 200
 
@@ -37,7 +36,7 @@ def is_restorable(deleted_at: datetime | None) -> bool:
 # What an image changes is looked up for the rows of the page alone; a join might begin at the images.
 _OF_IMAGE: Final = (Image.id == Picture.image_id,)
 _Row = tuple[Picture, dict[str, Any] | None, dict[str, Any] | None]
-_ROWS: Final = select(
+ROWS: Final = select(
     Picture,
     select(Image.changes).where(*_OF_IMAGE).scalar_subquery(),
     select(Image.models).where(*_OF_IMAGE).scalar_subquery(),
@@ -68,23 +67,6 @@ class PictureView:
 
 
 @dataclass(frozen=True)
-class Cursor:
-    """The place behind a picture in the order of pages."""
-
-    ended_at: datetime
-    image_id: int
-
-    def __str__(self) -> str:
-        return f"{(self.ended_at - _EPOCH) // _MICROSECOND}-{self.image_id}"
-
-    @classmethod
-    def read(cls, given: str) -> Self:
-        """Return the cursor that a page has given. Raises ValueError."""
-        moment, _, image_id = given.partition("-")
-        return cls(_EPOCH + int(moment) * _MICROSECOND, int(image_id))
-
-
-@dataclass(frozen=True)
 class PicturePage:
     """Some pictures; `next` is the cursor of the page behind them, None on the last."""
 
@@ -112,25 +94,19 @@ def page(  # noqa: PLR0913 - a page is a filter, an order and a place
     limit: int = 60,
 ) -> PicturePage:
     """Return up to `limit` pictures of a scope that are as wanted, from behind `cursor`."""
-    rows = session.execute(_page(whose, wanted, order, cursor).limit(limit + 1)).all()
+    rows: list[Row[*_Row]] = []
+    for part in walks(ROWS.where(wanted.condition(whose)), order, cursor):
+        rows += session.execute(part.limit(limit + 1 - len(rows))).all()
+        if len(rows) > limit:
+            break
     shown = rows[:limit]
-    last = Cursor(shown[-1].Picture.ended_at, shown[-1].Picture.image_id) if len(rows) > limit else None
+    last = Cursor.behind(shown[-1].Picture, order) if len(rows) > limit else None
     return PicturePage(tuple(_views(session, shown)), last)
-
-
-def _page(whose: Scope, wanted: Filter, order: Order, cursor: Cursor | None) -> Select[*_Row]:
-    query = _ROWS.where(wanted.condition(whose))
-    place = tuple_(Picture.ended_at, Picture.image_id)
-    if cursor:
-        behind = tuple_(cursor.ended_at, cursor.image_id)
-        query = query.where(place < behind if order == "newest" else place > behind)
-    columns = (Picture.ended_at, Picture.image_id)
-    return query.order_by(*(column.desc() if order == "newest" else column.asc() for column in columns))
 
 
 def picture(session: Session, whose: Scope, wanted: PictureId) -> PictureView:
     """Return one picture, a deleted one too. Raises NotFound."""
-    views = _views(session, session.execute(_ROWS.where(is_named(whose, wanted))).all())
+    views = _views(session, session.execute(ROWS.where(is_named(whose, wanted))).all())
     if not views:
         raise NotFound(f"There is no picture {wanted}.")
     return views[0]
@@ -145,7 +121,7 @@ def is_named(whose: Scope, wanted: PictureId) -> ColumnElement[bool]:
 
 def several(session: Session, whose: Scope, ids: Collection[PictureId]) -> list[PictureView]:
     """Return those of these pictures that are there, in the order given."""
-    rows = session.execute(_ROWS.where(Filter(ids=tuple(ids)).condition(whose))).all()
+    rows = session.execute(ROWS.where(Filter(ids=tuple(ids)).condition(whose))).all()
     views = {view.id: view for view in _views(session, rows)}
     return [views[one] for one in ids if one in views]
 

@@ -69,9 +69,10 @@ def test_pages_filters_and_one_picture(client, make):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("cursor", "x"), ("cursor", "1-"), ("size", "64"), ("seed", "-1"), ("from", "yesterday"), ("limit", "0"),
-        ("order", "random"), ("words", "x" * 401), ("job", str(2**63)), ("colour", "red"), ("tag", ""),
-        ("sampler", "a\0b"), ("adapter", "a\0b"), ("checkpoint", "a\0b"),
+        ("cursor", "x"), ("cursor", "1-"), ("cursor", "1-1-x"), ("size", "64"), ("seed", "-1"),
+        ("from", "yesterday"), ("limit", "0"), ("order", "random"), ("words", "x" * 401),
+        ("job", str(2**63)), ("colour", "red"), ("tag", ""), ("sampler", "a\0b"), ("adapter", "a\0b"),
+        ("checkpoint", "a\0b"),
     ],
 )  # fmt: skip
 def test_a_filter_that_makes_no_sense_is_refused_by_name(client, field, value):
@@ -80,6 +81,21 @@ def test_a_filter_that_makes_no_sense_is_refused_by_name(client, field, value):
     [problem] = answer.get_json()["errors"]
     assert problem["field"].startswith(field)
     assert problem["accepted"]
+
+
+def test_pages_in_an_order_lead_on_and_no_cursor_of_another_is_taken(client, make):
+    jobs = [
+        make(prompt="in order", seed=seed, checkpoint=f"{name}, {name}-1 [0123456789]")
+        for seed, name in ((9, "é"), (8, "b"))
+    ]
+    for order, wanted in (("seed", jobs[::-1]), ("checkpoint", jobs[::-1]), ("smallest", jobs)):
+        asked = {"words": "order", "order": order, "limit": 1}
+        first = client.get(PICTURES, query_string=asked)
+        cursor = first.get_json()["next"]
+        second = client.get(PICTURES, query_string=asked | {"cursor": cursor})
+        assert [*ids(first), *ids(second)] == [f"{job.id}.0" for job in wanted]
+        refused = client.get(PICTURES, query_string={"order": "oldest", "cursor": cursor})
+        assert [one["field"] for one in refused.get_json()["errors"]] == ["cursor"]
 
 
 def test_marks(client, make):

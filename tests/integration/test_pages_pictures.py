@@ -66,6 +66,26 @@ def test_filters_that_make_no_sense_do_not_count_and_are_named(client, make):
     assert "do not count: cursor, from, order, seed, size" in shown.text
 
 
+def test_an_order_has_its_headings_its_pages_and_its_place_in_actions(client, make):
+    small = make(prompt="sorted", count=2, seed=9, checkpoint="a [0123456789]")
+    large = make(prompt="sorted", width=128, seed=8)
+
+    def shown(order):
+        page = look(client, f"/pictures?words=sorted&order={order}")
+        return tiles(page), [
+            one.attributes.get("aria-label") for one in page.all("section", **{"class": "group-of-tiles"})
+        ]
+
+    smalls = [f"{small.id}.0", f"{small.id}.1"]
+    assert shown("largest") == ([f"{large.id}.0", *smalls[::-1]], ["128 × 64", "64 × 64"])
+    assert shown("checkpoint") == ([*smalls, f"{large.id}.0"], ["a [0123456789]", "demo [0123456789]"])
+    assert shown("seed") == ([f"{large.id}.0", *smalls], [None])
+    assert "Seed 9" in look(client, "/pictures?words=sorted&order=seed").text
+    press(client, "favourite", words="sorted", order="seed", all="1")
+    assert len(tiles(look(client, "/pictures?words=sorted&favourites=true"))) == 3
+    assert "do not count: order" in look(client, "/pictures?words=sorted&order=odd&cursor=1-1-x").text
+
+
 def test_days_are_those_of_whoever_looks(client, make, app):
     job = make(prompt="a day")
     with app.extensions[EXTENSION].sessions.begin() as session:
@@ -73,7 +93,7 @@ def test_days_are_those_of_whoever_looks(client, make, app):
         session.execute(update(Picture).where(Picture.job_id == job.id).values(ended_at=evening))
     for zone, day in (("Asia/Shanghai", "2026-04-01"), ("../etc/passwd", "2026-03-31"), ("", "2026-03-31")):
         client.set_cookie("timezone", zone)
-        assert look(client, f"/pictures?job={job.id}").all("section", **{"data-day": day})
+        assert look(client, f"/pictures?job={job.id}").all("section", **{"data-group": day})
     client.delete_cookie("timezone")
 
 

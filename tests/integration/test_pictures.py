@@ -17,6 +17,7 @@ from shared.params.render import RenderParams
 from shared.pictures import changes, queries
 from shared.pictures.changes import Marks
 from shared.pictures.filters import Filter, PictureId
+from shared.pictures.orders import Cursor
 from shared.queue.queries import job as job_view
 from shared.queue.queries import picture_bytes
 from shared.queue.submit import submit
@@ -46,7 +47,7 @@ def found(sessions):
             ids += [str(view.id) for view in page.pictures]
             if page.next is None:
                 return ids
-            cursor = queries.Cursor.read(str(page.next))
+            cursor = Cursor.read(str(page.next), order)
 
     return find
 
@@ -91,6 +92,23 @@ def test_pages_bring_each_picture_once_also_of_the_same_moment(sessions, make, f
     newest = [f"{job.id}.{index}" for index in reversed(range(7))]
     assert found(limit=2) == newest
     assert found(limit=3, order="oldest") == newest[::-1]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 60])
+def test_an_order_has_each_picture_once_and_last_those_without_its_value(sessions, make, found, limit):
+    first = make(seed=2**64 - 2, count=2, checkpoint="b" * 64)
+    second = make(seed=5, count=2, width=128)
+    third = make(seed=5, height=128, checkpoint="a" * 64)
+    bare = make()
+    of_first, of_second = [f"{first.id}.0", f"{first.id}.1"], [f"{second.id}.0", f"{second.id}.1"]
+    of_third, last = [f"{third.id}.0"], [f"{bare.id}.0"]
+    with sessions.begin() as session:
+        empty = {"checkpoint": None, "seed": None, "width": None, "height": None}
+        session.execute(update(Picture).where(Picture.job_id == bare.id).values(empty))
+    assert found(order="seed", limit=limit) == [of_second[0], *of_third, of_second[1], *of_first, *last]
+    assert found(order="largest", limit=limit) == [*of_second[::-1], *of_third, *of_first[::-1], *last]
+    assert found(order="smallest", limit=limit) == [*of_first, *of_third, *of_second, *last]
+    assert found(order="checkpoint", limit=limit) == [*of_third, *of_first, *of_second, *last]
 
 
 def test_facets_are_those_of_the_owner(sessions, make):

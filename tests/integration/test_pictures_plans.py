@@ -6,7 +6,9 @@ import statistics
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import structlog
@@ -16,6 +18,7 @@ from shared.accounts.scope import Scope
 from shared.db.sessions import transact
 from shared.pictures import changes, queries
 from shared.pictures.filters import Filter
+from shared.pictures.orders import Order, walks
 from tests.conftest import catalogue_of_its_own
 from tests.support.galleries import fill
 from tests.support.queueing import Farmhand
@@ -66,17 +69,24 @@ def explained(session, query):
 
 
 @pytest.mark.parametrize("wanted", FILTERS.values(), ids=FILTERS.keys())
-@pytest.mark.parametrize("order", ["newest", "oldest"])
+@pytest.mark.parametrize("order", get_args(Order))
 def test_a_page_reads_little_more_than_it_shows(gallery, wanted, order):
     with gallery() as session:
-        query = queries._page(Scope("ann"), wanted, order, None).limit(61)
-        assert read_rows(explained(session, query)) < 800
+        assert rows_of_a_page(session, wanted, order) < 800
 
 
-def test_a_page_far_behind_reads_no_more_than_the_first(gallery):
+@pytest.mark.parametrize("order", get_args(Order))
+def test_a_page_far_behind_in_any_order_reads_no_more_than_the_first(gallery, order):
     with gallery() as session:
-        behind = transact(gallery, lambda session: queries.page(session, Scope("ann"), Filter(), limit=2000)).next
-        assert read_rows(explained(session, queries._page(Scope("ann"), Filter(), "newest", behind).limit(61))) < 70
+        behind = queries.page(session, Scope("ann"), Filter(), order=order, limit=2000).next
+        for cursor in (None, behind):
+            assert rows_of_a_page(session, Filter(), order, cursor) < 70
+
+
+def rows_of_a_page(session, wanted, order, cursor=None):
+    """The rows that the first part of a page reads, which has as many as there are on it."""
+    query = queries.ROWS.where(wanted.condition(Scope("ann")))
+    return read_rows(explained(session, next(walks(query, order, cursor)).limit(61)))
 
 
 def percentile(seconds, share=0.99):
@@ -90,29 +100,35 @@ def test_each_page_of_a_hundred_thousand_takes_less_than_60_ms_and_deleting_10_0
     with catalogue_of_its_own(home, fresh_database) as (sessions, _):
         [job, _] = fill(sessions, 100_000)
         slowest, busy = {}, {}
-        for name, wanted in FILTERS.items():
-            for place in (None, hundredth_page(sessions, wanted)):
-                page = name, "first" if place is None else "hundredth"
-                seconds, processor_seconds = timed_pages(sessions, wanted, place)
+        for (name, wanted), order in product(FILTERS.items(), get_args(Order)):
+            for place in (None, hundredth_page(sessions, wanted, order)):
+                page = name, order, "first" if place is None else "hundredth"
+                seconds, processor_seconds = timed_pages(sessions, wanted, order, place)
                 slowest[page] = round(percentile(seconds) * 1000, 1)
                 busy[page] = round(processor_seconds * 1000, 1)
         log.info("pages of 100,000", p99_ms=slowest, mean_processor_ms=busy)
-        assert {page: ms for page, ms in busy.items() if ms >= 30} == {}, "whatever else the machine does"
+        # Other orders than that of time may pass pictures that a filter leaves out, which are not spread evenly.
+        most = {page: 30 if page[1] in ("newest", "oldest") else 50 for page in busy}
+        assert {page: ms for page, ms in busy.items() if ms >= most[page]} == {}, "whatever else the machine does"
         assert {page: ms for page, ms in slowest.items() if ms >= 60} == {}
         alone, beside = claims_beside_a_deletion(sessions, job)
         log.info("claims beside a deletion of 10,000", p99_ms=(alone * 1000, beside * 1000))
         assert beside < max(3 * alone, 0.05)
 
 
-def hundredth_page(sessions, wanted):
+def hundredth_page(sessions, wanted, order):
+    """The place behind 99 pages, or behind the last one that has another behind it."""
     cursor = None
-    for _ in range(99):
-        page = transact(sessions, lambda session, at=cursor: queries.page(session, Scope("ann"), wanted, cursor=at))
+    for _ in range(33):
+        page = transact(
+            sessions,
+            lambda session, at=cursor: queries.page(session, Scope("ann"), wanted, order=order, cursor=at, limit=180),
+        )
         cursor = page.next or cursor
     return cursor
 
 
-def timed_pages(sessions, wanted, place):
+def timed_pages(sessions, wanted, order, place):
     """Return the seconds of each of 100 readings of a page, and the mean of the processor's, here and in PostgreSQL."""
     seconds = []
     with sessions() as session:
@@ -120,7 +136,7 @@ def timed_pages(sessions, wanted, place):
         before = time.thread_time_ns() + int(busy.read_text().split()[0])
         for _ in range(100):
             start = time.perf_counter()
-            queries.page(session, Scope("ann"), wanted, cursor=place)
+            queries.page(session, Scope("ann"), wanted, order=order, cursor=place)
             seconds.append(time.perf_counter() - start)
         taken = time.thread_time_ns() + int(busy.read_text().split()[0]) - before
     return seconds, taken / 1e9 / len(seconds)
