@@ -274,7 +274,8 @@ class _Counted(NamedTuple):
 def _count(session: Session, job_ids: Sequence[int]) -> dict[int, _Counted]:
     """Count the images of jobs; those without any are left out."""
     query = select(Image.job_id, Image.state, func.count(), func.min(Image.started_at)).where(Image.job_id.in_(job_ids))
-    return _added(row._tuple() for row in session.execute(query.group_by(Image.job_id, Image.state)))  # noqa: SLF001
+    rows = session.execute(query.group_by(Image.job_id, Image.state))
+    return _added((job_id, state, images, first) for job_id, state, images, first in rows)
 
 
 def _counted_of(images_of: Mapping[int, Sequence[_Shown]]) -> dict[int, _Counted]:
