@@ -185,6 +185,20 @@ def status(
 
 
 @app.command()
+def top(
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Print it once, for scripts.")] = False,
+    every: Annotated[float, typer.Option(metavar="SECONDS", min=0.2, max=3600, help="Between two looks.")] = 1.0,
+    as_json: AsJson = False,
+) -> None:
+    """Show the farm live: workers, what they render, the queue, what has ended. q ends it."""
+    from cli.connect import connect_awaited
+    from cli.top.screen import show
+
+    show(connect_awaited(_settings()), every, once=once, as_json=as_json)
+
+
+@app.command()
 def pictures(
     words: Annotated[
         list[str] | None, typer.Argument(metavar="[WORDS]...", help="Words of the prompt; all must be there.")

@@ -86,7 +86,8 @@ def submitted(client: Client, params: Mapping[str, Any], *, quiet: bool) -> Job:
     key, deadline, has_told = str(uuid.uuid4()), time.monotonic() + _PATIENCE_SECONDS, quiet
     while True:
         try:
-            job = client.submit(params, idempotency_key=key)
+            with _end_told():
+                job = client.submit(params, idempotency_key=key)
             break
         except Unavailable as away:
             if time.monotonic() > deadline:
@@ -118,7 +119,7 @@ def joined(settings: Settings, tell: Callable[[str], None]) -> Iterator[Client]:
 
 def follow(client: Client, job_id: int, *, quiet: bool) -> Job:
     """Show how far the job is until it has ended, and return it as it ended, with its images. Ctrl-C cancels it."""
-    try:
+    with _end_told():
         shown = nullcontext(_nothing if quiet else _lines()) if quiet or not terminal.err.is_terminal else _bar()
         with shown as show:
             tell_why = _nothing if quiet else _reasons()
@@ -128,8 +129,15 @@ def follow(client: Client, job_id: int, *, quiet: bool) -> Job:
                 show(job)
 
             return client.wait(job_id, progress=tell)
+
+
+@contextmanager
+def _end_told() -> Iterator[None]:
+    """Have Ctrl-C within the context say what came of the job."""
+    try:
+        yield
     except KeyboardInterrupt as interrupt:
-        for note in getattr(interrupt, "__notes__", ()):  # of what came of the job
+        for note in getattr(interrupt, "__notes__", ()):
             terminal.progress(note)
         raise
 

@@ -28,7 +28,10 @@ class Jobs:
 
     @call
     def submit(self, params: Mapping[str, Any], idempotency_key: str = "") -> Steps[Job]:
-        """Submit a job and return it. The same key again returns the same job; without one it gets its own."""
+        """Submit a job and return it. The same key again returns the same job; without one it gets its own.
+
+        Ctrl-C, or the cancellation of the task, before the answer cancels the job, of which nobody knows then.
+        """
         return _submitted(params, idempotency_key or str(uuid.uuid4()))
 
     @call
@@ -40,12 +43,7 @@ class Jobs:
         `progress` gets the job now and after each change. Ctrl-C, or the cancellation of the task, cancels the job,
         also where the answer to its submission was still on the way.
         """
-        key = idempotency_key or str(uuid.uuid4())
-        try:
-            job = yield from _submitted(params, key)
-        except _INTERRUPTED as end:
-            yield from _taken_back(params, key, end)
-            raise
+        job = yield from _submitted(params, idempotency_key or str(uuid.uuid4()))
         return (yield from _awaited(job["id"], progress))
 
     @call
@@ -119,7 +117,15 @@ class Jobs:
         return answered("POST", f"{API}/jobs/{job_id}/approve", repeats=True)
 
 
-def _submitted(params: Mapping[str, Any], key: str, **given: Any) -> Steps[Job]:  # noqa: ANN401 - JSON
+def _submitted(params: Mapping[str, Any], key: str) -> Steps[Job]:
+    try:
+        return (yield from _posted(params, key))
+    except _INTERRUPTED as end:
+        yield from _taken_back(params, key, end)
+        raise
+
+
+def _posted(params: Mapping[str, Any], key: str, **given: Any) -> Steps[Job]:  # noqa: ANN401 - httpx's own arguments
     headers = {"Idempotency-Key": key}
     return answered("POST", f"{API}/jobs", repeats=True, json=params, headers=headers, **given)
 
@@ -127,7 +133,7 @@ def _submitted(params: Mapping[str, Any], key: str, **given: Any) -> Steps[Job]:
 def _taken_back(params: Mapping[str, Any], key: str, end: BaseException) -> Steps[None]:
     """Cancel the job of a submission without an answer: the same key says which it is, whether it arrived or not."""
     try:
-        job = yield from _submitted(params, key, **_LAST_WORD)
+        job = yield from _posted(params, key, **_LAST_WORD)
     except FarmError:
         return
     yield from _cancelled(job["id"], end)

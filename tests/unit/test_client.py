@@ -169,10 +169,11 @@ def test_ctrl_c_cancels_what_it_submitted():
     assert caught.value.__notes__ == ["Cancelled job 1."]
 
 
-def test_ctrl_c_before_the_answer_cancels_the_job_that_was_made():
+@pytest.mark.parametrize("call", ["render", "submit"])
+def test_ctrl_c_before_the_answer_cancels_the_job_that_was_made(call):
     farm = Farm(KeyboardInterrupt())
     with Client(URL, transport=httpx.MockTransport(farm)) as client, pytest.raises(KeyboardInterrupt):
-        client.render({"prompt": "sea"})
+        getattr(client, call)({"prompt": "sea"})
     assert (len(farm.made), farm.cancelled) == (1, [1])
 
 
