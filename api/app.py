@@ -40,16 +40,17 @@ from api.routes import (
     workers,
 )
 from api.routes import metrics as metrics_routes
-from api.security import auth, origin
+from api.security import auth, origin, provider_sign_in
 from api.security.proxies import Proxied
 from api.services import EXTENSION, join
-from api.socket import check_admins
+from api.socket import check_admins, check_provider
 from shared.settings import Settings
 
 
 def create_app(settings: Settings) -> OpenAPI:
     """Return the application of a farm with these settings. Asks no server; raises SettingsError."""
     check_admins(settings)
+    check_provider(settings)
     app = OpenAPI(
         "api",
         info=INFO,
@@ -67,6 +68,7 @@ def create_app(settings: Settings) -> OpenAPI:
     app.wsgi_app = Proxied(app.wsgi_app, settings.proxies)  # type: ignore[method-assign]
     body.init_app(app, settings)  # before anything reads one
     auth.init_app(app, services)
+    provider_sign_in.init_app(app, services)
     later.init_app(app)
     problems.init_app(app, {OPENAI: openai_errors.shaped} | dict.fromkeys(WEB_UI, sdapi_errors.shaped))
     languages.init_app(app)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from importlib.util import find_spec
 from typing import Final
 
 from shared.errors import SettingsError
@@ -28,9 +29,19 @@ def check_admins(settings: Settings) -> None:
         )
 
 
+def check_provider(settings: Settings) -> None:
+    """Raise SettingsError if a provider is to sign people in, and the packages for that are missing."""
+    if settings.oidc_issuer and not all(map(find_spec, ("authlib", "joserfc"))):
+        raise SettingsError(
+            "FARM_OIDC_ISSUER is set, and the packages that speak to a provider are not installed: "
+            "pip install --no-deps --require-hashes -r deploy/lock/oidc.txt (or the extra: stepfarm[oidc])."
+        )
+
+
 def listen(settings: Settings) -> socket.socket:
     """Return a socket that listens on the API's address. Raises SettingsError."""
     check_admins(settings)
+    check_provider(settings)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)

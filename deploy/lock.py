@@ -31,6 +31,7 @@ MACHINES: Final = ("x86_64", "aarch64")
 ELSEWHERE: Final = "torch"
 _MANYLINUX: Final = (*(f"_2_{minor}" for minor in range(36, 4, -1)), "2014", "2010", "1")  # Debian 12 has glibc 2.36
 _AT_ONCE: Final = 2
+_BEFORE: Final = {"oidc": ["api"], "worker": ["api"], "dev": ["api", "oidc", "worker"]}
 
 
 @dataclass
@@ -91,18 +92,18 @@ def ask(lines: Iterable[str], python: str, machine: str) -> dict:
 
 
 def parts(project: Mapping, wheels: Mapping[str, Wheel]) -> dict[str, dict[str, set[str]]]:
-    """Return what each part needs, each package with its Pythons. A worker has what the API has, and dev has both."""
+    """Return what each part needs, each package with its Pythons. All have what the API has, and dev has all."""
     roots = {
         "build": [*project["build-system"]["requires"], "pip"],
         "api": project["project"]["dependencies"],
+        "oidc": project["project"]["optional-dependencies"]["oidc"],
         "worker": project["project"]["optional-dependencies"]["worker"],
         "dev": project["dependency-groups"]["dev"],
     }
     found = {part: needed(wanted, wheels) for part, wanted in roots.items()}
-    for name in found["api"]:
-        found["worker"].pop(name, None)
-    for name in [*found["api"], *found["worker"]]:
-        found["dev"].pop(name, None)
+    for part in ("oidc", "worker", "dev"):
+        for name in [name for before in _BEFORE[part] for name in found[before]]:
+            found[part].pop(name, None)
     return found
 
 

@@ -47,7 +47,7 @@ pip() {
 }
 
 echo "Installing the packages of deploy/lock: about 150 packages, 420 MB to download. The first time takes some minutes."
-for part in build api worker dev; do
+for part in build api oidc worker dev; do
     pip install --quiet --no-deps --require-hashes --requirement "deploy/lock/$part.txt"
 done
 "$folder/bin/python" deploy/pytorch.py

@@ -21,6 +21,7 @@ _OTHER_HEADERS = {
     *("forwarded", "host", "idempotency-key", "if-none-match", "last-event-id", "origin", "prefer", "referer"),
     *("user-agent", "x-api-key", "x-csrf-token", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"),
 }
+_ROLES = ("viewer", "user", "operator", "admin")
 OF_HTTP = ("http", "https")  # the other servers may be reached over a socket, without a host
 _VISIBLE = re.compile(r"[!-~]+")
 _ADDRESS = re.compile(r"[\w+]+://([^/?#]*)([/?#]?)(.*)", re.DOTALL)
@@ -135,6 +136,33 @@ def header(given: str) -> str:
     if name.casefold() in _OTHER_HEADERS:
         raise ValueError(f"is {name}, which clients send for another purpose: name one such as X-Forwarded-User")
     return name
+
+
+def issuer(given: str) -> str:
+    """Return the URL of an OpenID provider: over TLS, or on this machine."""
+    parts = urlsplit(given)
+    if given and parts.scheme != "https" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
+        raise ValueError("must be a URL that starts with https://: answers that somebody changed could name anybody")
+    if parts.query or parts.fragment:
+        raise ValueError("must be an issuer's URL, without ? and #")
+    return given
+
+
+def roles(given: str) -> str:
+    """Return `role:value` pairs by commas as they were given."""
+    role_names(given)
+    return given
+
+
+def role_names(given: str) -> dict[str, frozenset[str]]:
+    """Return the values of such pairs by their roles."""
+    found: dict[str, frozenset[str]] = {}
+    for pair in filter(None, map(str.strip, given.split(","))):
+        role, _, value = (part.strip() for part in pair.partition(":"))
+        if role not in _ROLES or not value:
+            raise ValueError(f"{pair!r} is not a pair such as admin:farm-admins; roles are {', '.join(_ROLES)}")
+        found[role] = found.get(role, frozenset()) | {value}
+    return found
 
 
 def networks(given: str) -> tuple[IPv4Network | IPv6Network, ...]:

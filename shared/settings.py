@@ -24,7 +24,7 @@ PREFIX = "FARM_"
 EVERYBODY = "*"  # in a list of owners
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _OF_TESTS = "FARM_TEST_"
-_SECRETS = frozenset({"api_keys", "api_key", "secret_key"})  # the API's and the client's alone
+_SECRETS = frozenset({"api_keys", "api_key", "secret_key", "oidc_client_secret"})  # the API's and the client's alone
 _REPLACED = {  # setting -> the one that takes its place, and how
     "resident_checkpoints": ("resident_bytes", "set it to a quantity such as 12GB, or leave both unset for auto")
 }
@@ -131,6 +131,20 @@ class Settings(BaseModel):
         "",
         description="Header in which a proxy of FARM_TRUSTED_PROXIES, which must be set, names who is signed in; "
         "unset: none.",
+    )
+    oidc_issuer: Annotated[str, forms.url_of(*forms.OF_HTTP), AfterValidator(forms.issuer)] = Field(
+        "", description="OpenID provider that signs people in, by its issuer's URL; needs the extra oidc; unset: none."
+    )
+    oidc_client_id: str = Field("", description="The farm's client id at that provider.")
+    oidc_client_secret: str = Field("", repr=False, description="Its secret there; unset: a public client.")
+    oidc_scopes: str = Field("openid email profile", description="Scopes that the provider is asked for.")
+    oidc_owner_claim: str = Field(
+        "email", min_length=1, description="Claim that names the owner; e-mail addresses must be verified."
+    )
+    oidc_role_claim: str = Field("groups", description="Claim whose values FARM_OIDC_ROLES names.")
+    oidc_roles: Annotated[str, AfterValidator(forms.roles)] = Field(
+        "",
+        description="role:value pairs, comma-separated; who has no such value is refused; unset: FARM_SIGN_IN_ROLE.",
     )
     sign_in_role: Literal["viewer", "user", "operator"] = Field(
         "user", description="Role of people who sign in at a proxy or a provider: viewer, user or operator."
@@ -263,6 +277,8 @@ class Settings(BaseModel):
             raise ValueError("FARM_MIN_SIZE must not be above FARM_MAX_SIZE")
         if self.min_size**2 > self.max_pixels:
             raise ValueError("FARM_MAX_PIXELS must have room for a square of FARM_MIN_SIZE")
+        if self.oidc_issuer and not self.oidc_client_id:
+            raise ValueError("FARM_OIDC_ISSUER needs FARM_OIDC_CLIENT_ID: what the provider calls this farm")
         if self.proxy_user_header and "trusted_proxies" not in self.model_fields_set:
             raise ValueError(
                 "FARM_PROXY_USER_HEADER needs FARM_TRUSTED_PROXIES: who connects from there is believed to be anybody"
@@ -284,7 +300,12 @@ class Settings(BaseModel):
     @property
     def signs_in(self) -> bool:
         """Whether somebody else than the farm signs people in."""
-        return bool(self.proxy_user_header)
+        return bool(self.proxy_user_header or self.oidc_issuer)
+
+    @property
+    def oidc_role_names(self) -> dict[str, frozenset[str]]:
+        """The values of the provider's claim that give a role, by the roles."""
+        return forms.role_names(self.oidc_roles)
 
     @property
     def admin_names(self) -> tuple[str, ...]:

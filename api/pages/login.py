@@ -8,9 +8,9 @@ from flask import Blueprint, Response, current_app, redirect, render_template, r
 from werkzeug.wrappers import Response as AnyResponse
 
 from api.languages import _
-from api.security import auth
+from api.security import auth, provider_sign_in
 from api.sentences import said
-from shared.errors import FieldError, TooManyTries, Unauthorized
+from shared.errors import FarmError, FieldError, Forbidden, TooManyTries, Unauthorized, Unavailable
 
 blueprint = Blueprint("entry", __name__)
 
@@ -20,7 +20,7 @@ def sign_in() -> AnyResponse | str:
     """Show the sign-in page; without keys, go to the form."""
     if not auth.has_keys(current_app):
         return redirect("/", 303)
-    return render_template("sign_in.html", next=inside(request.args.get("next", "/")), error=None)
+    return _page(inside(request.args.get("next", "/")))
 
 
 @blueprint.post("/sign-in")
@@ -39,8 +39,43 @@ def submit_key() -> AnyResponse:
     return redirect(wanted, 303)
 
 
+@blueprint.get("/sign-in/provider")
+def provider() -> AnyResponse:
+    """Lead to the provider that signs people in."""
+    wanted = inside(request.args.get("next", "/"))
+    try:
+        return provider_sign_in.begin(wanted)
+    except Unavailable as error:
+        return _refused(error)
+
+
+@blueprint.get("/sign-in/callback")
+def callback() -> AnyResponse:
+    """Sign in the person that the provider has sent back, and go to the page that they asked for."""
+    try:
+        wanted = provider_sign_in.finish()
+    except (Forbidden, TooManyTries, Unavailable) as error:
+        answer = _refused(error)
+    else:
+        answer = Response(render_template("signed_in.html", next=wanted))
+    provider_sign_in.forget(answer)
+    return answer
+
+
+def _refused(error: FarmError) -> Response:
+    answer = Response(_page("/", refusal=said(error)), error.status)
+    if isinstance(error, TooManyTries):
+        answer.headers["Retry-After"] = str(error.seconds)
+    return answer
+
+
 def _again(wanted: str, message: str, status: int) -> Response:
-    return Response(render_template("sign_in.html", next=wanted, error=FieldError("key", message, "")), status)
+    return Response(_page(wanted, error=FieldError("key", message, "")), status)
+
+
+def _page(wanted: str, error: FieldError | None = None, refusal: str = "") -> str:
+    at = provider_sign_in.name()
+    return render_template("sign_in.html", next=wanted, error=error, refusal=refusal, provider=at)
 
 
 @blueprint.post("/sign-out")

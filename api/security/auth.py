@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
@@ -19,8 +20,10 @@ from api.security.origin import SAFE_METHODS
 from api.services import Services, services
 from shared.accounts import keys
 from shared.accounts.keyring import Keyring
+from shared.accounts.people import person
 from shared.accounts.principal import LOCAL, Principal, Role
 from shared.db.sessions import transact
+from shared.db.tables import BrowserSession
 from shared.errors import Forbidden, TooManyRequests, TooManyTries, Unauthorized, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -131,10 +134,38 @@ def sign_in(app: Flask, key: str) -> Principal:
     who = _tried(app, digest, "sign-in")
     if who is None:
         raise Unauthorized("This farm does not know that key.")
-    begun = transact(services().sessions, lambda rows: sessions.begin(rows, who.owner, ring.mark(digest)))
+    _begin_session(who.owner, ring.mark(digest))
+    return who
+
+
+def sign_in_elsewhere(app: Flask, finish: Callable[[], tuple[Principal, str]]) -> None:
+    """Begin the session of the person that `finish` names, with the role that a provider gives, or an empty text.
+
+    What it refuses counts as a wrong key. Raises as `finish` does, and TooManyTries.
+    """
+    guesses: Guesses = app.extensions[_GUESSES]
+    address = request.remote_addr or ""
+    if seconds := guesses.wait(address, ""):
+        raise TooManyTries(seconds)
+    try:
+        who, role = finish()
+    except Forbidden:
+        guesses.wrong(address)
+        raise
+    _begin_session(who.owner, _mark_of_provider(_ring(app)), role)
+    log.info("a provider signed somebody in", owner=who.owner, role=who.role)
+
+
+def _begin_session(owner: str, mark: str, role: str | None = None) -> None:
+    begun = transact(services().sessions, lambda rows: sessions.begin(rows, owner, mark, role))
     session.clear()
     session[_SESSION] = begun
-    return who
+
+
+def _mark_of_provider(ring: Keyring) -> str:
+    """Return what stands for the provider in sessions: with another one they end."""
+    settings = services().settings
+    return ring.mark(f"provider:{settings.oidc_issuer}:{settings.oidc_client_id}")
 
 
 def sign_out() -> None:
@@ -225,8 +256,20 @@ def _cookie_principal(ring: Keyring) -> Principal | None:
     if not isinstance(identifier, str):
         return None
     begun = transact(services().sessions, lambda rows: sessions.find(rows, identifier))
-    who = ring.of_mark(begun.key_mark) if begun else None
-    return who if who and begun and who.owner == begun.owner else None
+    if begun is None:
+        return None
+    if begun.role is not None:
+        return _of_provider(ring, begun)
+    who = ring.of_mark(begun.key_mark)
+    return who if who and who.owner == begun.owner else None
+
+
+def _of_provider(ring: Keyring, begun: BrowserSession) -> Principal | None:
+    """Return the person that the provider has signed in, as the settings see them now."""
+    settings = services().settings
+    if not settings.oidc_issuer or begun.key_mark != _mark_of_provider(ring):
+        return None
+    return person(settings, begun.owner, Role(begun.role) if begun.role else None)
 
 
 def _check_token(app: Flask) -> None:

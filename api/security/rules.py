@@ -12,7 +12,7 @@ from shared.accounts.principal import Role
 
 _OPEN: Final = """
     assets.file static
-    entry.sign_in entry.submit_key
+    entry.callback entry.provider entry.sign_in entry.submit_key
     health.livez health.readyz
     reference.document
     shares_pages.picture shares_pages.shown shares_pages.thumbnail

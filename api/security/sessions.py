@@ -10,27 +10,35 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Final
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from shared.db.tables import BrowserSession
 
 IDLE: Final = timedelta(days=7)
 LONGEST: Final = timedelta(days=30)
+LONGEST_OF_PROVIDER: Final = timedelta(hours=12)  # who has left there is asked again
 MOST_OF_AN_OWNER: Final = 100
 _NOTED: Final = timedelta(minutes=5)  # a use is written down so often at most
 
-_ENDED: Final = or_(BrowserSession.used_at < func.now() - IDLE, BrowserSession.created_at < func.now() - LONGEST)
+_ENDED: Final = or_(
+    BrowserSession.used_at < func.now() - IDLE,
+    BrowserSession.created_at < func.now() - LONGEST,
+    and_(BrowserSession.role.is_not(None), BrowserSession.created_at < func.now() - LONGEST_OF_PROVIDER),
+)
 
 
-def begin(session: Session, owner: str, key_mark: str) -> str:
-    """Return the id of a new session of `owner`; what has ended goes, and of too many those used longest ago."""
+def begin(session: Session, owner: str, key_mark: str, role: str | None = None) -> str:
+    """Return the id of a new session of `owner`; what has ended goes, and of too many those used longest ago.
+
+    `role`: that a provider gave; then `key_mark` is the provider's.
+    """
     identifier = secrets.token_urlsafe(32)
     session.execute(delete(BrowserSession).where(_ENDED))
     of_owner = select(BrowserSession.digest).where(BrowserSession.owner == owner)
     old = of_owner.order_by(BrowserSession.used_at.desc(), BrowserSession.digest).offset(MOST_OF_AN_OWNER - 1)
     session.execute(delete(BrowserSession).where(BrowserSession.digest.in_(old)))
-    session.add(BrowserSession(digest=_digest(identifier), owner=owner, key_mark=key_mark))
+    session.add(BrowserSession(digest=_digest(identifier), owner=owner, key_mark=key_mark, role=role))
     return identifier
 
 

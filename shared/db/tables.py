@@ -476,6 +476,7 @@ class BrowserSession(Base):
     digest: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]
     key_mark: Mapped[str]  # of the key that opened it: the session ends with the key
+    role: Mapped[str | None]  # that a provider gave, perhaps empty; None: the key's
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
     used_at: Mapped[datetime] = mapped_column(server_default=NOW)
 

@@ -55,7 +55,14 @@ PAGES: Final = {
 }
 """Addresses of every page, by its route; the numbers of jobs and others are filled in."""
 ELSEWHERE: Final = {
-    *("/sign-in", "/from-picture", "/typed", "/presets/<any(fill,keep,delete):way>"),  # ways to the form
+    *(
+        "/sign-in",
+        "/sign-in/provider",
+        "/sign-in/callback",
+        "/from-picture",
+        "/typed",
+        "/presets/<any(fill,keep,delete):way>",
+    ),  # ways to the form
     *("/adapters", "/choices", "/size", "/inpaint/painting"),  # parts of pages
     *("/static/<path:filename>", "/static/<version>/<path:name>"),
     "/jobs/<id:job_id>/images/<id:index>/made",  # of pictures that a real card has made

@@ -23,7 +23,7 @@ from shared.settings import Settings
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
-PARTS = ("build", "api", "worker", "dev")
+PARTS = ("build", "api", "oidc", "worker", "dev")
 COMPOSE = ("docker-compose.yml", "deploy/compose.gpu.yml")
 
 
@@ -197,6 +197,7 @@ def test_everything_that_is_needed_is_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = [
         *project["project"]["dependencies"],
+        *project["project"]["optional-dependencies"]["oidc"],
         *project["project"]["optional-dependencies"]["worker"],
         *project["dependency-groups"]["dev"],
         *project["build-system"]["requires"],
@@ -222,6 +223,7 @@ def wanted(part: str) -> list[str]:
     return {
         "build": [*project["build-system"]["requires"], "pip"],
         "api": project["project"]["dependencies"],
+        "oidc": project["project"]["optional-dependencies"]["oidc"],
         "worker": project["project"]["optional-dependencies"]["worker"],
         "dev": project["dependency-groups"]["dev"],
     }[part]
@@ -236,7 +238,8 @@ def test_the_lock_holds_all_pins_at_their_versions():
 
 @pytest.mark.parametrize("part", PARTS)
 def test_the_lock_of_a_part_has_what_the_part_names(part: str):
-    parts = {"build": ["build"], "api": ["api"], "worker": ["api", "worker"], "dev": ["api", "worker", "dev"]}[part]
+    further = {"oidc": ["api"], "worker": ["api"], "dev": ["api", "oidc", "worker"]}
+    parts = [*further.get(part, []), part]
     names = {normal(Requirement(text).name) for text in wanted(part)} - {"torch"}
     assert names <= {name for one in parts for name in locked(one)}
 
