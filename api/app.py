@@ -25,6 +25,8 @@ from api.routes import (
     images,
     jobs,
     keys,
+    limits,
+    owners,
     pictures,
     png_info,
     presets,
@@ -74,7 +76,8 @@ def create_app(settings: Settings) -> OpenAPI:
     languages.init_app(app)
     first = (jobs, sweeps, images, pictures, sheets, presets)
     others = (events, uploads, png_info, catalogue, workers, chores)
-    for api in (*first, *others, prompts, controlnet, webhooks, shares, keys, usage, queue, health):
+    accounts = (keys, usage, limits, owners)
+    for api in (*first, *others, prompts, controlnet, webhooks, shares, *accounts, queue, health):
         app.register_blueprint(api.blueprint)  # its part of the document is made when that is asked for
     app.register_blueprint(events.ends_blueprint)
     for door in (openai, replicate, sdapi, beside_sdapi):

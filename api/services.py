@@ -62,13 +62,19 @@ class Services:
     stopping: Event = field(default_factory=Event)  # set when the server stops: streams and waits end
 
     def limits(self, who: Principal) -> Limits:
-        """Return the limits of admission for the caller: of those with keys, operators may be urgent, and owners that a
-        setting names.
+        """Return the limits of admission for the caller, those of the owner among them.
+
+        Of those with keys operators may be urgent, owners that a setting names, and owners whose own limit says so.
         """
-        limits, names = self.settings.limits, self.settings.urgent_owners.split(",")
-        may_be_urgent = who.role.includes(Role.OPERATOR) or EVERYBODY in names
-        urgent_owners = None if may_be_urgent else tuple(filter(None, names))
-        return limits.model_copy(update={"urgent_owners": urgent_owners, "of_owner": who.limits})
+        limits, own, names = self.settings.limits, who.limits, self.settings.urgent_owners.split(",")
+        may_be_urgent = who.role.includes(Role.OPERATOR) or EVERYBODY in names if own.urgent is None else own.urgent
+        urgent_owners = None if may_be_urgent else tuple(filter(None, names)) if own.urgent is None else ()
+        update: dict[str, object] = {"urgent_owners": urgent_owners, "of_owner": own}
+        if own.upload_mb is not None:
+            update["max_uploads_mb_per_owner"] = own.upload_mb
+        if own.checkpoints and limits.first_checkpoint not in own.checkpoints:
+            update["first_checkpoint"] = own.checkpoints[0]
+        return limits.model_copy(update=update)
 
     def still_knows(self, who: Principal) -> bool:
         """False a second or two after the key of `who` was revoked: what goes on for long asks so while it does.

@@ -45,6 +45,7 @@ class World:
     lives: tuple[tuple[float, float], ...]
     load_seconds: float
     residents: int = 2
+    most: int | None = None  # images of one owner that may run at once
 
     @property
     def lower_bound(self) -> float:
@@ -73,6 +74,7 @@ class Outcome:
     fairness: list[float] = field(default_factory=list)  # Jain's index of the running work of who waits
     decisions: list[float] = field(default_factory=list)
     loads_at: list[float] = field(default_factory=list)
+    ended: dict[str, list[float]] = field(default_factory=dict)  # owner -> when each image was done
 
 
 @dataclass
@@ -98,6 +100,7 @@ class Simulation:
             self._lanes.setdefault((image.owner, image.checkpoint), deque()).append(image)
         self._cards: dict[int, _Card] = {}
         self._running: Counter[str] = Counter()
+        self._in_flight: Counter[str] = Counter()
         self._served_at: dict[str, float] = {}
         self._unfinished = len(world.images)
         self._order = count()
@@ -129,6 +132,7 @@ class Simulation:
         if card.image is not None:
             self._lanes[card.image.owner, card.image.checkpoint].appendleft(card.image)
             self._running[card.image.owner] -= card.image.cost
+            self._in_flight[card.image.owner] -= 1
 
     def _look_around(self, now: float) -> None:
         """Take the snapshot that all decide on until the next; claims since are known, as Redis tells them."""
@@ -146,7 +150,7 @@ class Simulation:
         return Lane(owner, checkpoint, DEFAULT_POOL, 6, False, 0, head.id, 0.0, head.cost, queued, companions="")
 
     def _owner(self, name: str) -> Owner:
-        return Owner(self._running[name], self._served_at.get(name))
+        return Owner(self._running[name], self._served_at.get(name), self._in_flight[name], self._world.most)
 
     def _take(self, card: _Card, now: float) -> None:
         if card.id not in self._cards or card.image is not None:
@@ -171,6 +175,7 @@ class Simulation:
         self._outcome.decisions.append(time.perf_counter() - started)
         if found is not None:
             self._running[found.owner] += found.cost
+            self._in_flight[found.owner] += 1
             self._served_at[found.owner] = now
             self._seen = lanes, farm.after({found.owner: found.cost})
             self._outcome.waits.append(now)
@@ -200,6 +205,8 @@ class Simulation:
             return
         card.image = None
         self._running[image.owner] -= image.cost
+        self._in_flight[image.owner] -= 1
+        self._outcome.ended.setdefault(image.owner, []).append(now)
         self._unfinished -= 1
         self._outcome.makespan = now
         self._take(card, now)

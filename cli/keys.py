@@ -25,7 +25,7 @@ from shared.settings import Settings
 
 T = TypeVar("T")
 
-_HERE: Final = Principal("farm keys", Role.ADMIN)
+HERE: Final = Principal("farm keys", Role.ADMIN)
 """People who reach the database may do everything with it anyway."""
 _DEFAULT_OWNER: Final = "admin"
 _HEADINGS: Final = ("key", "owner", "role", "name", "made", "used", "until")
@@ -37,7 +37,9 @@ def show(settings: Settings, *, everybodys: bool, as_json: bool) -> None:
         with connect(settings) as client:
             found = client.keys(everybodys=everybodys)
     else:
-        found = [_json(view) for view in _transact(settings, lambda session: keys.listed(session, EVERYBODYS))]
+        found = [
+            _json(view) for view in beside_the_database(settings, lambda session: keys.listed(session, EVERYBODYS))
+        ]
     if as_json:
         return terminal.answer_json({"keys": found})
     return table(_HEADINGS, map(_row, found), "No key. `farm keys create NAME --role admin` makes the first.")
@@ -51,7 +53,7 @@ def create(settings: Settings, asked: Mapping[str, object], *, as_json: bool) ->
     else:
         given = {name: value for name, value in asked.items() if value is not None}
         wanted, others = keys.parse(given, _DEFAULT_OWNER), bool(settings.api_keys) or settings.signs_in
-        view, key = _transact(settings, lambda session: keys.create(session, wanted, _HERE, others=others))
+        view, key = beside_the_database(settings, lambda session: keys.create(session, wanted, HERE, others=others))
         made = {**_json(view), "key": key}
     if as_json:
         return terminal.answer_json(made)
@@ -68,14 +70,15 @@ def revoke(settings: Settings, key_id: int, *, as_json: bool) -> None:
         with connect(settings) as client:
             revoked = client.revoke_key(key_id)
     else:
-        revoked = _json(_transact(settings, lambda session: keys.revoke(session, _HERE, key_id)))
+        revoked = _json(beside_the_database(settings, lambda session: keys.revoke(session, HERE, key_id)))
     if as_json:
         terminal.answer_json(revoked)
     else:
         terminal.answer(f"Key {key_id} of {escape(revoked['owner'])} opens nothing any more.")
 
 
-def _transact(settings: Settings, work: Callable[[Session], T]) -> T:
+def beside_the_database(settings: Settings, work: Callable[[Session], T]) -> T:
+    """Return what `work` does to the database, which needs no key."""
     engine = connect_once(settings.database)
     try:
         return transact(sessions(engine), work)

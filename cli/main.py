@@ -11,6 +11,7 @@ import typer
 
 from cli import error_boundary
 from cli.keys_command import keys
+from cli.limits_command import limits
 from cli.render_command import RenderCommand, SweepCommand, render, sweep
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ storage = typer.Typer(help="Where the farm's pictures lie.", no_args_is_help=Tru
 app.add_typer(storage, name="storage")
 
 app.add_typer(keys, name="keys")
+app.add_typer(limits, name="limits")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 JobId = Annotated[int, typer.Argument(metavar="JOB", min=1, help="Number of the job.")]
@@ -351,6 +353,22 @@ def approve(job: JobId, *, as_json: AsJson = False) -> None:
 
     with connect(_settings()) as client:
         jobs.approve(client, job, as_json=as_json)
+
+
+@app.command()
+def wipe(
+    owners: Annotated[list[str] | None, typer.Argument(metavar="[OWNER]...", help="Whose everything goes.")] = None,
+    *,
+    file: Annotated[Path | None, typer.Option("--from", help="A CSV file of owners, as for `farm keys`.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete everything of owners: keys, jobs, pictures, uploads, presets, webhooks, links, limits, usage."""
+    from cli import owner_lists
+    from cli.wipe import wipe as run
+
+    listed = [row["owner"] for row in owner_lists.read(file)] if file else []
+    run(_settings(), [*(owners or []), *listed], is_sure=yes, as_json=as_json)
 
 
 @models.callback()

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from api.http.parameters import IDEMPOTENCY_KEY, MAX_WAIT_SECONDS
 from api.http.problems import PROBLEM_JSON, Problem
 from api.schemas.keys import NewKeyBody
+from api.schemas.limits import LimitsChange
 from api.schemas.pictures import PictureAction, PictureChange, PictureChoice
 from api.schemas.shares import ShareRequest
 from api.schemas.webhooks import WebhookChange, WebhookRequest
@@ -37,7 +38,9 @@ _NEW_JOB: Final = "NewJob"
 _CHANGE: Final = "JobChange"
 _PROMPT: Final = "Prompt"
 _CONTROLS: Final = "Controls"
-_BODIES: Final = (PictureChange, PictureAction, PictureChoice, WebhookRequest, WebhookChange, ShareRequest, NewKeyBody)
+_BODIES: Final = (
+    PictureChange, PictureAction, PictureChoice, WebhookRequest, WebhookChange, ShareRequest, NewKeyBody, LimitsChange,
+)  # fmt: skip
 """Other bodies, by the names of their models."""
 
 _PARTS: Final = {
@@ -186,6 +189,7 @@ SWEEP_PREVIEW: Final[Document] = {"requestBody": _json(_NEW_JOB)}
 CHANGE: Final[Document] = {"requestBody": _json(_CHANGE)}
 TOKENS: Final[Document] = {"requestBody": _json(_PROMPT)}
 NEW_KEY: Final[Document] = {"requestBody": _json(NewKeyBody.__name__)}
+LIMITS_CHANGE: Final[Document] = {"requestBody": _json(LimitsChange.__name__)}
 PRESET: Final[Document] = {"requestBody": _json(_NEW_JOB)}
 CONTROL_PREVIEW: Final[Document] = {"requestBody": _json(_CONTROLS)}
 SHARE: Final[Document] = {"requestBody": _json(ShareRequest.__name__)}

@@ -134,6 +134,12 @@ class KeyPath(BaseModel):
     key_id: int = Field(description="The key's number.")
 
 
+class OwnerPath(BaseModel):
+    """Path of what is an owner's."""
+
+    owner: str = Field(description="The owner's name, 1 to 60 characters.")
+
+
 class KeysQuery(Query):
     """Whose keys to list."""
 

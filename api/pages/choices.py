@@ -51,10 +51,11 @@ _OWN_VAES: Final = ((AUTOMATIC_VAE, lazy("Automatic")), (BUILT_IN_VAE, lazy("Bui
 def offers(
     catalogue: Catalogue, styles: Iterable[StyleBody], pools: Iterable[str], limits: Limits
 ) -> dict[str, list[Option]]:
-    """Return what can be chosen, by the name of the parameter; model files are those that can be used."""
+    """Return what can be chosen, by the name of the parameter; model files are those that can be used and may be."""
+    usable, own = catalogue.usable(first=limits.first_checkpoint), limits.of_owner
     known: dict[ValueKind | None, list[Option]] = {
         "style": [_style(style) for style in styles],
-        "checkpoint": _checkpoints(catalogue.usable(first=limits.first_checkpoint), limits),
+        "checkpoint": _checkpoints([one for one in usable if catalogue.is_allowed(one, own.checkpoints)], limits),
         "sampler": _samplers(),
         "schedule": [
             Option(name, said(label), {"takes": _takes(SCHEDULE_OPTIONS.get(name, ()))})
@@ -71,7 +72,7 @@ def offers(
         "upscaler": [
             Option(name, name) for name in (*UPSCALERS, *(file.title for file in catalogue.usable("upscaler")))
         ],
-        "pool": [Option(pool, pool) for pool in pools],
+        "pool": [Option(pool, pool) for pool in pools if own.pools is None or pool in own.pools],
     }
     return {
         one.name: [*_none(one), *known[one.takes.kind]]

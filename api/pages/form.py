@@ -359,7 +359,7 @@ def _offers(catalogue: Catalogue) -> dict[str, list[Option]]:
         styles = catalogue_use_cases.styles(services()).styles
     except Unavailable:  # their file is damaged: a job that names one is refused with the reason
         styles = []
-    return offers(catalogue, styles, workers.served_pools(services()), services().settings.limits)
+    return offers(catalogue, styles, workers.served_pools(services()), services().limits(auth.principal()))
 
 
 def _by_field(refused: Refused | None) -> dict[str, FieldError]:

@@ -17,6 +17,7 @@ from api.pages import (
     jobs,
     keys,
     lessons,
+    limits,
     login,
     made,
     models,
@@ -45,7 +46,8 @@ def init_app(app: Flask) -> None:
     app.after_request(_tag)
     app.after_request(_limit_keeping)
     first = (assets, login, form, inpaint, adapters, jobs, made, remix)
-    for page in (*first, pictures, compare, lessons, models, presets, webhooks, shares, workers, keys, usage, queue):
+    accounts = (keys, usage, limits)
+    for page in (*first, pictures, compare, lessons, models, presets, webhooks, shares, workers, *accounts, queue):
         app.register_blueprint(page.blueprint)
 
 

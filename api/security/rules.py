@@ -35,6 +35,7 @@ _VIEWER: Final = """
     jobs_pages.job jobs_pages.jobs
     keys.keys keys_pages.keys
     lessons_pages.lessons
+    limits.limits limits_pages.limits
     made_pages.made
     metrics.metrics
     models_page.models
@@ -79,6 +80,11 @@ _OPERATOR: Final = """
     workers.drain workers.resume workers_page.drain workers_page.resume
 """
 
+_ADMIN: Final = """
+    limits.change limits.clear limits.owners limits_pages.change limits_pages.clear
+    owners.wipe
+"""
+
 _DOORS: Final = {
     "OpenAI Images": {Role.VIEWER: "list_models model", Role.USER: "edits generate"},
     "Stable Diffusion web UI": {
@@ -105,7 +111,12 @@ OPEN: Final = frozenset(_OPEN.split())
 
 RULES: Final[Mapping[str, Role]] = {
     endpoint: role
-    for role, endpoints in ((Role.VIEWER, _VIEWER), (Role.USER, _USER), (Role.OPERATOR, _OPERATOR))
+    for role, endpoints in (
+        (Role.VIEWER, _VIEWER),
+        (Role.USER, _USER),
+        (Role.OPERATOR, _OPERATOR),
+        (Role.ADMIN, _ADMIN),
+    )
     for endpoint in endpoints.split()
 } | {
     f"{door}.{view}": role for door, views in _DOORS.items() for role, names in views.items() for view in names.split()

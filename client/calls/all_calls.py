@@ -8,13 +8,14 @@ from typing import Any
 from client.calls.farm import Farm
 from client.calls.jobs import Jobs
 from client.calls.keys import Keys
+from client.calls.owners import Owners
 from client.calls.pictures import Pictures
 from client.calls.presets import Presets
 from client.calls.usage import Usage
 from client.calls.webhooks import Webhooks
 
 
-class Calls(Jobs, Pictures, Farm, Presets, Webhooks, Keys, Usage):
+class Calls(Jobs, Pictures, Farm, Presets, Webhooks, Keys, Owners, Usage):
     """The calls of both clients."""
 
     url: str

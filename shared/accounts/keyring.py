@@ -15,8 +15,9 @@ from typing import Final
 import structlog
 from sqlalchemy.orm import Session
 
-from shared.accounts import keys
+from shared.accounts import keys, limit_rows
 from shared.accounts.keys import Standing
+from shared.accounts.limit_rows import LimitRow
 from shared.accounts.principal import LOCAL, Principal, Role
 from shared.db.sessions import Sessions, transact
 from shared.errors import Unavailable
@@ -42,6 +43,7 @@ class _Known:
     is_any: bool  # one was ever made
     by_digest: Mapping[str, Standing] = field(default_factory=dict)
     by_mark: Mapping[str, Standing] = field(default_factory=dict)
+    limits: Mapping[str, LimitRow] = field(default_factory=dict)  # by owner
 
     @cached_property
     def principals(self) -> frozenset[Principal]:
@@ -120,8 +122,15 @@ class Keyring:
         return hmac.new(self._secret, f"session {digest}".encode(), sha256).hexdigest()
 
     def limited(self, who: Principal) -> Principal:
-        """Return who asks with the limits that count now."""
-        return replace(who, limits=self._of_roles[who.role])
+        """Return who asks with the limits that count now: what is known of them is as old as what is of keys."""
+        self.refresh()
+        row = (self._known.limits if self._known else {}).get(who.owner) or LimitRow(who.owner, {})
+        return replace(who, limits=row.over(self._of_roles[who.role]))
+
+    def forget(self) -> None:
+        """Read everything again when it is needed next: this process has just changed it."""
+        if known := self._known:
+            self._known = replace(known, read_at=float("-inf"))
 
     def still_knows(self, who: Principal) -> bool:
         """False once it is known that the key of `who` opens nothing any more, or that the farm asks for one.
@@ -166,6 +175,7 @@ class Keyring:
             bool(standing) or keys.is_any(session),
             standing,
             {marks.get(digest) or self.mark(digest): one for digest, one in standing.items()},
+            {row.owner: row for row in limit_rows.every(session)},
         )
 
     def _is_new(self, digest: str) -> bool:

@@ -49,7 +49,8 @@ def check(session: Session, owner: str, job_id: int, wanted: Change, limits: Lim
     Its owner may not ask for it, or the deadline has passed or comes before the images of the job are queued.
     """
     given = {name: value for name in _CHECKED if (value := getattr(wanted, name)) is not None}
-    problems = scheduling.impossible(session, owner, Scheduling(**given), limits)
+    found = scheduling.impossible(session, owner, Scheduling(**given), limits)
+    problems = [problem for problem in found if problem.field in given]  # its pool may be none that it may choose now
     if wanted.expires_at and wanted.hold is not False and wanted.after is None:  # which ends a hold
         held = select(Image.id).where(Image.job_id == job_id, Image.state == ImageState.HELD)
         if session.scalar(select(held.where(Image.held_until >= wanted.expires_at).exists())):

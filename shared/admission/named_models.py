@@ -22,6 +22,7 @@ from shared.params.paths import field_name
 from shared.params.render import RenderParams
 from shared.params.table import parameters
 from shared.settings import Limits
+from shared.wording import choices
 
 _KINDS: Final = frozenset({"checkpoint", "vae", "upscaler", "face-restorer"})  # named by fields outside of lists
 
@@ -70,6 +71,9 @@ class NamedModels:
             needed, first = pairing.requirement(name, params, files), limits.first_checkpoint
             try:
                 files[name] = catalogue.resolve(given, first=first, is_offered=needed.fits)
+                if not catalogue.is_allowed(files[name], allowed := limits.of_owner.checkpoints):
+                    message = f"{files[name].title} is not among the checkpoints of your jobs"
+                    problems.append(FieldError(name, message, choices(allowed or ())))
                 problems += needed.problems(name, files[name], catalogue.usable(first=first))
             except Refused as refused:
                 problems += [replace(problem, field=name) for problem in refused.fields]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
@@ -17,7 +17,7 @@ from shared.params.scheduling import NO_SCHEDULING, Scheduling, utc_words
 from shared.queue import dependencies, pools
 from shared.settings import Limits
 from shared.webhooks import addresses
-from shared.wording import message
+from shared.wording import choices, message
 
 ACCEPTED: Final = {name: accepted(name, Limits()) for name in Scheduling.model_fields}
 """What each field of the scheduling accepts, in words."""
@@ -57,9 +57,11 @@ def impossible(session: Session, owner: str, scheduling: Scheduling, limits: Lim
 
     They depend on the database's clock, the owner's other jobs and the owner's rights.
     """
+    closed = _closed(scheduling.pool, limits.of_owner.pools)
     if scheduling == NO_SCHEDULING:
-        return []
+        return closed
     return [
+        *closed,
         *_forbidden(owner, scheduling, limits),
         *_past(session, scheduling),
         *_contradictions(scheduling),
@@ -73,9 +75,17 @@ def impossible(session: Session, owner: str, scheduling: Scheduling, limits: Lim
 def _forbidden(owner: str, scheduling: Scheduling, limits: Limits) -> list[FieldError]:
     if not scheduling.urgent or limits.may_be_urgent(owner):
         return []
+    if limits.of_owner.urgent is False:
+        return [FieldError("urgent", "your jobs may not be urgent here", "false, with a priority to order your own")]
     who = f"only jobs of {' and '.join(limits.urgent_owners or ())}" if limits.urgent_owners else "no jobs"
     instead = "false, with a priority to order your own; the operator of this farm can name you in FARM_URGENT_OWNERS"
     return [FieldError("urgent", f"{who} may be urgent here", instead)]
+
+
+def _closed(pool: str, allowed: Collection[str] | None) -> list[FieldError]:
+    if allowed is None or pool in allowed:
+        return []
+    return [FieldError("pool", f"your jobs may not wait in the pool {pool}", choices([*allowed]))]
 
 
 def _contradictions(scheduling: Scheduling) -> list[FieldError]:

@@ -503,6 +503,20 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class OwnerLimit(Base):
+    """The limits that are set for an owner, and what else is known of them (`shared.accounts.limit_rows`)."""
+
+    __tablename__ = "owner_limits"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    given: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'"))
+    role_running: Mapped[int | None]
+    work_day: Mapped[date | None]  # in UTC
+    work: Mapped[int] = mapped_column(server_default=text("0"))  # submitted on that day, as images.cost
+    set_at: Mapped[datetime | None]
+    set_by: Mapped[str | None]
+
+
 class UsageAttempt(Base):
     """What an attempt took that has ended and is not counted in `usage_days` yet (`shared.accounts.usage`)."""
 

@@ -183,6 +183,10 @@ class Catalogue:
         """Return the files of `kind` that `text` means: also unusable ones, and those that are gone."""
         return next(filter(None, self._found(text.strip().casefold(), kind)), [])
 
+    def is_allowed(self, file: Entry, names: Iterable[str] | None) -> bool:
+        """True if one of these names means the file; None: every file is allowed."""
+        return names is None or any(file in self.meant(text, file.kind) for text in names)
+
     def only(self, text: str, kind: Kind) -> Entry | None:
         """Return the usable file that a text means; None if there is none, or more than one."""
         usable = {file.sha256: file for file in self.meant(text, kind) if file.usable}

@@ -36,6 +36,7 @@ class Cause(StrEnum):
     DRAINED = "drained"  # every worker that could render it takes nothing new
     LEFT_ALONE = "left_alone"  # those with room leave it, for a while, to one that has its checkpoint
     STRUCK = "struck"  # a worker died of it: each worker runs one such image at a time
+    OWN_LIMIT = "own_limit"  # as many images of its owner run as may run at once
     OWN_IMAGES = "own_images"  # other images of its owner are first
     OTHER_OWNERS = "other_owners"  # it is their turn, or their images are urgent
     SLOT = "slot"  # it is next, and no slot is free
@@ -167,10 +168,8 @@ def _not_yet(waiter: Waiter, snapshot: Snapshot) -> _Reason:
     lane, farm = waiter.lane, snapshot.farm
     ready = _able(waiter, farm)
     with_room = [worker for worker in ready if worker.has_room and not _is_at_its_like(worker, waiter)]
-    if elsewhere := _left_alone(lane, farm, with_room):
-        return elsewhere
-    if alone := _one_by_one(waiter, ready):
-        return alone
+    if kept_back := _at_the_limit(lane, farm) or _left_alone(lane, farm, with_room) or _one_by_one(waiter, ready):
+        return kept_back
     if waiter.ahead:
         more = "More than " if waiter.is_far else ""
         images = counted(waiter.ahead, "image")
@@ -184,6 +183,16 @@ def _not_yet(waiter: Waiter, snapshot: Snapshot) -> _Reason:
         return _Reason(Cause.NEXT, f"It is next: {_names(with_room)} {has} room for it.")
     who = f"{_names(ready)} {_are(ready)} full" if len(ready) <= _NAMED else f"all {len(ready)} workers are full"
     return _Reason(Cause.SLOT, f"It is next, and waits for a slot: {who}.")
+
+
+def _at_the_limit(lane: Lane, farm: Farm) -> _Reason | None:
+    """Return that as many images of its owner run as may run at once; None: not so."""
+    owner = farm.owner(lane.owner)
+    if owner.most is None or not owner.is_full:
+        return None
+    running = counted(owner.images, "image")
+    words = f"Its owner has {running} running, and no more than {owner.most:,} may run at once."
+    return _Reason(Cause.OWN_LIMIT, words)
 
 
 def _one_by_one(waiter: Waiter, ready: Sequence[Worker]) -> _Reason | None:

@@ -7,15 +7,17 @@ The rules, in their order:
 1. A worker sees the lanes of its own pools whose images find room in its memory.
 2. A lane whose checkpoint is resident on another ready worker with room is left alone, until its head has waited for as
    long as loading the checkpoint here would take, and `AFFINITY_SECONDS` at most.
-3. Urgent lanes are first.
-4. Then come owners with nothing running, of them the one served longest ago. This memory lets a newcomer in: without it
+3. Lanes of an owner with as many images running as may run at once are left out, urgent ones too, until one ends.
+   Everybody else is served as if these were not there.
+4. Urgent lanes are first.
+5. Then come owners with nothing running, of them the one served longest ago. This memory lets a newcomer in: without it
    the oldest backlog wins every tie.
-5. Then comes the owner with the least running work. An owner whose work is greater by at most `SLACK` and one image may
+6. Then comes the owner with the least running work. An owner whose work is greater by at most `SLACK` and one image may
    be first with a lane that is resident here. Without that, a thousand cards change checkpoints most of the time.
-6. Within an owner the priority decides, then age. Lanes queued within affinity's time count as of one age: of these the
+7. Within an owner the priority decides, then age. Lanes queued within affinity's time count as of one age: of these the
    resident ones are first, then the one that this worker of all should load. So no image is passed over because of
    affinity by one that was queued more than `AFFINITY_SECONDS` later.
-7. Of resident lanes the shorter one is first: the longer one occupies this worker for longer, so its checkpoint stays.
+8. Of resident lanes the shorter one is first: the longer one occupies this worker for longer, so its checkpoint stays.
 
 What this worker should load is its own choice by weighted rendezvous hashing (Thaler and Ravishankar 1998;
 Schindelhauer and Schomaker 2005): workers that see the same snapshot choose differently, and each the same again.
@@ -31,6 +33,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from itertools import groupby, product, takewhile
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from shared.db.states import WorkerState
@@ -83,9 +86,21 @@ class Owner:
 
     running: int = 0  # cost of its running images
     served_at: float | None = None  # seconds on the database's clock
+    images: int = 0  # that run
+    most: int | None = None  # images that may run at once; None: no limit
+
+    @property
+    def room(self) -> int | None:
+        """How many more of its images may run now; None: any number."""
+        return None if self.most is None else max(0, self.most - self.images)
+
+    @property
+    def is_full(self) -> bool:
+        return self.room == 0
 
 
 _NEW: Final = Owner()
+NO_COUNTS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Served(Protocol):
@@ -127,12 +142,20 @@ class Farm:
     owners: Mapping[str, Owner] = field(default_factory=dict)
     workers: tuple[Worker, ...] = ()
 
-    def after(self, given: Mapping[str, int]) -> Farm:
-        """Return the farm after owners were given images of these costs, by claims that a snapshot does not know."""
+    def after(self, given: Mapping[str, int], images: Mapping[str, int] = NO_COUNTS) -> Farm:
+        """Return the farm after owners were given images of these costs, by claims that a snapshot does not know.
+
+        `images` says how many; of an owner that is not in it, one.
+        """
         owners = {**self.owners}
         for name, cost in given.items():
             before = self.owner(name)
-            owners[name] = Owner(before.running + cost, max(self.now, before.served_at or self.now))
+            owners[name] = replace(
+                before,
+                running=before.running + cost,
+                served_at=max(self.now, before.served_at or self.now),
+                images=before.images + images.get(name, 1),
+            )
         later = replace(self, owners=owners)
         # Its workers are the same, and may be a thousand.
         later.__dict__.update({name: getattr(self, name) for name in ("with_room", "sizes")})
@@ -173,7 +196,7 @@ class Line:
                 yield found
 
     def next_of(self, checkpoints: Iterable[str], seconds: float) -> Iterator[Lane]:
-        """Yield the lanes of these checkpoints that were queued within `seconds` of the line's oldest, by rule 7."""
+        """Yield the lanes of these checkpoints that were queued within `seconds` of the line's oldest, by rule 8."""
         latest = self.priorities[0][0].queued_at + seconds
         lanes = [lane for checkpoint in checkpoints for lane in self.by_checkpoint.get(checkpoint, ())]
         yield from sorted((lane for lane in lanes if lane.queued_at <= latest), key=_shortest_first)
@@ -246,8 +269,9 @@ def is_left_alone(lane: Lane, farm: Farm, me: Worker) -> bool:
 
 
 def _ranked(lines: Mapping[str, Line], farm: Farm, me: Worker) -> Iterator[Lane]:
-    """Yield what rules 4 and 5 give, a lane perhaps twice."""
-    owners = sorted(lines, key=lambda name: _service_order(name, farm.owner(name)))
+    """Yield what rules 3, 5 and 6 give, a lane perhaps twice."""
+    served = (name for name in lines if not farm.owner(name).is_full)
+    owners = sorted(served, key=lambda name: _service_order(name, farm.owner(name)))
     idle = list(takewhile(lambda name: farm.owner(name).running == 0, owners))
     busy = owners[len(idle) :]
     for name in idle:
@@ -265,7 +289,7 @@ def _service_order(name: str, owner: Owner) -> tuple[float, float, str]:
 
 
 def _of_owner(line: Line, farm: Farm, me: Worker) -> Iterator[Lane]:
-    """Yield what rule 6 gives."""
+    """Yield what rule 7 gives."""
     for lanes in line.fitting(me):
         latest = lanes[0].queued_at + me.affinity_seconds
         of_one_age = bisect_right(lanes, latest, key=lambda lane: lane.queued_at)

@@ -29,7 +29,7 @@ from shared.db.sessions import Sessions, repeatable, transact
 from shared.db.states import WorkerState
 from shared.errors import Unavailable
 from shared.models import memory
-from shared.queue.policy import Farm, Lane, Lanes, Owner, Worker
+from shared.queue.policy import NO_COUNTS, Farm, Lane, Lanes, Owner, Worker
 from shared.queue.queries import residents
 
 MAX_AGE_SECONDS: Final = 0.5
@@ -61,10 +61,18 @@ class Visibility:
 
 
 class Claimed(NamedTuple):
-    """What one transaction claimed: owner -> its cost. Transaction 0 is one that every later snapshot sees."""
+    """What one transaction claimed: owner -> its cost, and how many images where it is not one. Transaction 0 is one
+    that every later snapshot sees.
+    """
 
     transaction: int
     given: Mapping[str, int]
+    images: Mapping[str, int] = NO_COUNTS
+
+    @classmethod
+    def from_json(cls, stored: bytes | str) -> Claimed:
+        transaction, given, images, *_ = json.loads(stored)
+        return cls(transaction, given, images if isinstance(images, dict) else NO_COUNTS)  # older versions count none
 
 
 @dataclass(frozen=True)
@@ -89,21 +97,22 @@ class Snapshot:
         """Return whether what this transaction did is in the snapshot."""
         return self.seen is not None and self.seen.sees(transaction)
 
-    def after(self, given: Mapping[str, int]) -> Snapshot:
-        """Return the snapshot as it is after these owners were given images of these costs."""
+    def after(self, given: Mapping[str, int], images: Mapping[str, int] = NO_COUNTS) -> Snapshot:
+        """Return the snapshot as it is after these owners were given images of these costs; see `Farm.after`."""
         if not given:
             return self
-        later = Snapshot(self.lanes, self.farm.after(given), self.seen)
+        later = Snapshot(self.lanes, self.farm.after(given, images), self.seen)
         later.__dict__["ordered"] = self.ordered
         return later
 
     def after_claims(self, claims: Iterable[Claimed]) -> Snapshot:
         """Return the snapshot as it is after those of these claims that it has not seen itself."""
-        given = Counter[str]()
+        given, images = Counter[str](), Counter[str]()
         for claimed in claims:
             if not claimed.transaction or not self.sees(claimed.transaction):
                 given.update(claimed.given)
-        return self.after(given)
+                images.update({owner: claimed.images.get(owner, 1) for owner in claimed.given})
+        return self.after(given, images)
 
     def to_json(self) -> bytes:
         return _JSON.dump_json(self)
@@ -164,18 +173,22 @@ _LANES = text("""
     FROM lane
 """)
 
-# For the owners that wait. Indexes: ix_images_running (few rows, however long the queue), ix_images_served.
+# For the owners that wait; of these those with limits have a row of their own. Indexes: ix_images_running (few rows,
+# however long the queue), ix_images_served.
 _OWNERS = text("""
     SELECT waiting.owner,
            coalesce(work.running, 0)::bigint AS running,
-           extract(epoch FROM served.started_at)::float8 AS served_at
+           extract(epoch FROM served.started_at)::float8 AS served_at,
+           coalesce(work.images, 0) AS images,
+           CASE WHEN jsonb_exists(given, 'running') THEN (given ->> 'running')::bigint ELSE role_running END AS most
     FROM unnest(CAST(:owners AS text[])) AS waiting (owner)
     LEFT JOIN (
-        SELECT owner, sum(cost) AS running
+        SELECT owner, sum(cost) AS running, count(*) AS images
         FROM images
         WHERE worker_id IS NOT NULL
         GROUP BY owner
     ) AS work ON work.owner = waiting.owner
+    LEFT JOIN owner_limits ON owner_limits.owner = waiting.owner
     LEFT JOIN LATERAL (
         SELECT started_at
         FROM images
@@ -206,7 +219,7 @@ def take(session: Session) -> Snapshot:
     moment = session.execute(_NOW).one()
     farm = Farm(
         now=moment.now,
-        owners={owner: Owner(running, served_at) for owner, running, served_at in rows},
+        owners={owner: Owner(*numbers) for owner, *numbers in rows},
         workers=tuple(_worker(row) for row in session.execute(_WORKERS).mappings()),
     )
     return Snapshot(_with_needs(session, lanes, farm), farm, Visibility.parse(moment.seen))
@@ -258,13 +271,14 @@ class Snapshots:
                 known = self._known(self._latest_at, ALONE_SECONDS)
         return known or self._take(max_age or MAX_AGE_SECONDS)
 
-    def add_claim(self, given: Mapping[str, int], transaction: int = 0) -> None:
-        """Tell all processes that decide on the same snapshot what `transaction` claimed: owner -> its cost.
+    def add_claim(self, given: Mapping[str, int], transaction: int = 0, images: Mapping[str, int] = NO_COUNTS) -> None:
+        """Tell all processes that decide on the same snapshot what `transaction` claimed: owner -> its cost, and how
+        many images where it is not one.
 
         Each claim is counted once: by the snapshots that see its transaction, or beside those that do not, however late
         this comes. Without a transaction it is counted until the next snapshot.
         """
-        claimed = Claimed(transaction, dict(given))
+        claimed = Claimed(transaction, dict(given), dict(images))
         with self._lock:
             self._claimed.append(claimed)
         if self._redis is not None:
@@ -288,7 +302,7 @@ class Snapshots:
         known = self._latest
         if known is None or _stamp(known) != stamp:
             known = Snapshot.from_json(self._redis.get(self._farm_id.key(KEY)) or b"")
-        claims = [Claimed(*json.loads(one)[:2]) for one in others]
+        claims = [Claimed.from_json(one) for one in others]
         return self._keep(known, claims)
 
     def _known(self, since: float, seconds: float) -> Snapshot | None:

@@ -60,6 +60,8 @@ class Model:
     jobs: set[int] = field(default_factory=set)
     workers: dict[int, bool] = field(default_factory=dict)
 
+    most: dict[str, int | None] = field(default_factory=dict)  # by owner: images that may run at once
+
     def copy(self) -> Model:
         return deepcopy(self)
 
@@ -98,6 +100,13 @@ class Model:
             and not (picture.strikes and has_a_struck_one)
         }
         return sorted(able, key=lambda number: (-able[number].priority, number))
+
+    def served(self) -> set[str]:
+        """Return the owners who wait and may have one more image running."""
+        running = Counter(picture.owner for picture in self.pictures.values() if picture.state == RUNNING)
+        waiting = {picture.owner for picture in self.pictures.values() if picture.state == QUEUED}
+        most = {owner: self.most.get(owner) for owner in waiting}
+        return {owner for owner in waiting if most[owner] is None or running[owner] < most[owner]}
 
     def give_back(self, workers: Iterable[int], strike: int = 0) -> int:
         """Remove workers; return how many of their images are queued again."""

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import text
 
+from shared.accounts import limit_rows
 from shared.db import sessions as database
 from shared.errors import Conflict, NotFound
 from shared.params.render import RenderParams
@@ -97,7 +98,11 @@ class Queue(RuleBasedStateMachine):
         super().__init__()
         self.sessions, self.lanes, self.pool = sessions, lanes, pool
         self.hand = Farmhand(sessions)
-        self.hand.run(lambda session: session.execute(text("TRUNCATE jobs, images, workers, history, outbox CASCADE")))
+        self.hand.run(
+            lambda session: session.execute(
+                text("TRUNCATE jobs, images, workers, history, outbox, owner_limits CASCADE")
+            )
+        )
         self.model = Model()
         self.claims: list[Claim] = []
         self.attempts: Counter[int] = Counter()
@@ -141,13 +146,32 @@ class Queue(RuleBasedStateMachine):
         else:
             self._hours_pass(pick(self.known_jobs, one))
 
+    @rule(owner=st.sampled_from(OWNERS), most=st.none() | st.integers(0, 2))
+    def limit(self, *, owner, most):
+        self.hand.run(limit_rows.change, owner, {"running": most}, "root")
+        self.model.most[owner] = most
+
+    @rule(one=numbers)
+    def take_by_the_policy(self, *, one):
+        """A worker takes what the policy gives it: never an image of an owner who has as many running as may run."""
+        worker = pick(list(self.model.workers), one)
+        if worker is not None:
+            seen = self.hand.run(snapshot.take)
+            ranked = list(policy.rank(seen.lanes, seen.farm, policy.Worker(worker, ("default",))))
+            assert {lane.owner for lane in ranked} == self.model.served()
+            if ranked:
+                self._do(Take(worker, ranked[0]))
+
     @rule(act=acts)
     def alone(self, act):
         made = self._made(*act)
         if made is not None:
-            answer = self.hand.run(answered, made)
-            assert made.play(self.model, Seen(answer)) == answer, made
-            self._remember(answer)
+            self._do(made)
+
+    def _do(self, act: Act) -> None:
+        answer = self.hand.run(answered, act)
+        assert act.play(self.model, Seen(answer)) == answer, act
+        self._remember(answer)
 
     @rule(first=acts, second=acts)
     def two_at_once(self, first, second):

@@ -44,6 +44,7 @@ PAGES: Final = {
     "/workers": ("/workers",),
     "/keys": ("/keys",),
     "/usage": ("/usage", "/usage?owner=*"),
+    "/limits": ("/limits", "/limits?owner=ann"),
     "/queue": ("/queue",),
     "/reference": ("/reference",),
     "/strips": ("/strips",),

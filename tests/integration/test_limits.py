@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
-from sqlalchemy import func, select
+from PIL import Image as Picture
+from sqlalchemy import func, select, text
 
+from cli import limits as cli_limits
+from shared.db.sessions import transact
 from shared.db.tables import Image, Job
+from shared.errors import Refused
 from tests.support.queueing import Farmhand
+from tests.unit.test_decode import encoded
 
-JOBS = "/api/v1/jobs"
+JOBS, LIMITS = "/api/v1/jobs", "/api/v1/limits"
 JOB = {"prompt": "sea", "checkpoint": "demo", "width": 64, "height": 64, "steps": 2}
 
 
 @pytest.fixture
 def settings(settings):
-    return settings.model_copy(update={"api_keys": {"anns-long-key": "ann"}, "user_limits": "queued=10"})
+    keys = {"anns-long-key": "ann", "roots-long-key": "root"}
+    given = {"api_keys": keys, "admins": "root", "user_limits": "queued=10 running=3"}
+    return settings.model_copy(update=given)
 
 
 @pytest.fixture(autouse=True)
-def _checkpoint(checkpoint_factory):
-    checkpoint_factory("demo", native_size=64)
+def _checkpoints(checkpoint_factory):
+    for name in ("demo", "other", "third"):
+        checkpoint_factory(name, native_size=64)
 
 
 @pytest.fixture
@@ -33,6 +43,18 @@ def ask(app):
         return app.test_client().post(path, json=given, headers={"X-API-Key": "anns-long-key", **headers})
 
     return asked
+
+
+@pytest.fixture
+def set_limits(app):
+    """Sets limits of `ann`, or clears them, as an admin."""
+
+    def setting(given=None, owner="ann"):
+        client, path = app.test_client(), f"{LIMITS}/owners/{owner}"
+        ways = {"headers": {"X-API-Key": "roots-long-key"}}
+        return client.delete(path, **ways) if given is None else client.patch(path, json=given, **ways)
+
+    return setting
 
 
 def recorded(sessions, what=Job):
@@ -64,8 +86,8 @@ def test_a_job_with_more_images_than_may_wait_is_refused_whole_with_what_is_left
     assert answer.status_code == 422
     assert fields(answer) == {
         "limits.queued": (
-            "7 images of yours of at most 10 wait, so there is no room for 4 more",
-            "3 images or fewer now, and more as images of yours start",
+            "7 images of yours of at most 10 wait, so there is no room for 4 images",
+            "3 now, and more as images of yours start",
         )
     }
     assert recorded(sessions, Image) == 7
@@ -101,3 +123,166 @@ def test_a_sweep_says_beforehand_that_it_is_too_much(ask, sessions):
     assert [one["field"] for one in preview["problems"]] == ["limits.queued"]
     assert [*fields(ask(JOB | {"sweep": sweep}))] == ["limits.queued"]
     assert recorded(sessions) == 0
+
+
+def balances(app):
+    told = app.test_client().get(LIMITS, headers={"X-API-Key": "anns-long-key"}).get_json()
+    return {one["name"]: (one["limit"], one["used"], one["left"]) for one in told["limits"]}
+
+
+def test_own_limits_are_told_with_what_is_used_and_left(ask, app, sessions):
+    assert balances(app) == {"queued": (10, 0, 10), "running": (3, 0, 3)}
+    ask(JOB | {"count": 4})
+    Farmhand(sessions).worker().claim()
+    assert balances(app) == {"queued": (10, 3, 7), "running": (3, 1, 2)}
+
+
+def test_what_is_set_for_an_owner_wins_over_the_role_until_it_is_cleared(ask, app, set_limits):
+    assert set_limits({"queued": 2}).get_json()["limits"] == {"queued": 2}
+    assert set_limits({"running": "none"}).get_json()["limits"] == {"queued": 2, "running": None}
+    assert balances(app) == {"queued": (2, 0, 2)}
+    assert ask(JOB | {"count": 3}).status_code == 422
+    assert set_limits({"queued": "role"}).get_json()["limits"] == {"running": None}
+    assert ask(JOB | {"count": 3}).status_code == 202
+    assert set_limits().get_json()["limits"] == {}
+    assert balances(app) == {"queued": (10, 3, 7), "running": (3, 0, 3)}
+
+
+def test_images_of_a_day_are_those_that_are_rendered_and_those_that_wait(ask, app, set_limits, sessions):
+    set_limits({"daily_images": 4, "queued": None})
+    hand = Farmhand(sessions)
+    job = ask(JOB | {"count": 3}).get_json()["id"]
+    hand.finish(hand.worker().claim())
+    assert balances(app)["daily_images"] == (4, 3, 1)
+    [(message, accepted)] = fields(ask(JOB | {"count": 2})).values()
+    assert message == "3 of your 4 images of today are rendered or wait, and this job has 2 images"
+    assert re.fullmatch(r"1 today, and all of them again from .* 00:00.*UTC", accepted)
+    ask(path=f"{JOBS}/{job}/cancel")
+    assert balances(app)["daily_images"] == (4, 1, 3), "what is cancelled takes nothing of the day"
+    app.test_client().delete(f"{JOBS}/{job}", headers={"X-API-Key": "anns-long-key"})
+    assert balances(app)["daily_images"] == (4, 1, 3), "and what is deleted gives nothing back"
+
+
+def test_work_of_a_day_is_steps_times_area_and_counted_when_it_is_submitted(ask, app, set_limits, sessions):
+    set_limits({"daily_work": 10})
+    mine = JOB | {"width": 1024, "height": 1024, "steps": 4, "cfg_scale": 1}  # 4.2 megapixel steps
+    assert ask(mine).status_code == 202
+    assert balances(app)["daily_work"] == (10, 5, 5)
+    [message] = [message for message, _ in fields(ask(mine | {"count": 2})).values()]
+    assert message == "5 of your 10 megapixel steps of today are taken, and this job has 9"
+    assert ask(mine).status_code == 202
+    yesterday = text("UPDATE owner_limits SET work_day = work_day - 1")
+    transact(sessions, lambda session: session.execute(yesterday))
+    assert balances(app)["daily_work"] == (10, 0, 10)
+    assert ask(mine).status_code == 202
+    assert balances(app)["daily_work"] == (10, 5, 5)
+
+
+def test_gpu_seconds_of_a_month_refuse_jobs_once_they_are_used(ask, app, set_limits, sessions):
+    set_limits({"monthly_gpu_seconds": 100})
+    used = text("""
+        INSERT INTO usage_days (owner, day, checkpoint, images, gpu_seconds, bytes)
+        SELECT 'ann', (date_trunc('month', now() AT TIME ZONE 'UTC') - interval '1 day' * past)::date, 'c', 1, 99.5, 1
+        FROM generate_series(0, 1) AS past
+    """)
+    assert ask().status_code == 202
+    transact(sessions, lambda session: session.execute(used))
+    assert balances(app)["monthly_gpu_seconds"] == (100, 100, 0), "the month before does not count"
+    [(message, accepted)] = fields(ask()).values()
+    assert message == "100 of your 100 GPU seconds of this month are used"
+    assert re.fullmatch(r"a job from \d{4}-\d\d-01 00:00.* on", accepted)
+
+
+@pytest.mark.parametrize(
+    ("limits", "given", "told"),
+    [
+        ({"checkpoints": ["other", "demo"]}, {"checkpoint": "third"}, {"checkpoint": "other or demo"}),
+        ({"pools": "large"}, {}, {"pool": "large"}),
+        ({"urgent": "no"}, {"urgent": True}, {"urgent": "false, with a priority to order your own"}),
+    ],
+)
+def test_what_an_owner_may_not_use_is_refused_by_its_field(ask, set_limits, limits, given, told):
+    assert set_limits(limits).status_code == 200
+    assert {field: accepted for field, (_, accepted) in fields(ask(JOB | given)).items()} == told
+
+
+def test_an_owner_uses_what_is_allowed(ask, app, set_limits):
+    set_limits({"checkpoints": ["other"], "pools": ["large"], "urgent": True})
+    mine = {name: value for name, value in JOB.items() if name != "checkpoint"} | {"pool": "large", "urgent": True}
+    job = ask(mine)
+    assert job.status_code == 202
+    assert job.get_json()["params"]["checkpoint"].startswith("other"), "the first of those that are allowed"
+    form = app.test_client().get("/", headers={"X-API-Key": "anns-long-key"}).text
+    assert ('value="other ' in form, 'value="third ' in form) == (True, False)
+
+
+def test_source_pictures_find_the_room_that_is_the_owners_own(app, set_limits):
+    set_limits({"upload_mb": 0})
+    client, mine = app.test_client(), {"X-API-Key": "anns-long-key"}
+    picture = encoded(Picture.new("RGB", (24, 16)), "PNG")
+    refused = client.post("/api/v1/uploads", data=picture, content_type="application/octet-stream", headers=mine)
+    assert (refused.status_code, [*fields(refused)]) == (422, ["file"])
+    assert "you have 0 MB for source pictures" in refused.text
+    set_limits({"upload_mb": 1})
+    taken = client.post("/api/v1/uploads", data=picture, content_type="application/octet-stream", headers=mine)
+    assert taken.status_code == 201
+    assert balances(app)["upload_mb"] == (1, 1, 0)
+
+
+def test_workers_learn_how_many_images_the_role_lets_run(ask, app, set_limits, sessions):
+    ask(JOB | {"count": 5})
+    worker = Farmhand(sessions).worker()
+    assert [bool(worker.claim()) for _ in range(5)] == [True] * 3 + [False] * 2
+    set_limits({"running": 4})
+    assert [bool(worker.claim()) for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [({"queue": 1}, "queue"), ({"queued": -1}, "queued"), ({"queued": True}, "queued"), ({"queued": 1e9}, "queued"),
+     ({"queued": "9" * 4000}, "queued"), ({"running": [1]}, "running"), ({"checkpoints": []}, "checkpoints"),
+     ({"pools": ["x", 1]}, "pools"), ({"urgent": "perhaps"}, "urgent"), ([], "body")],
+)  # fmt: skip
+def test_limits_that_cannot_be_are_refused_by_their_name(set_limits, given, field):
+    answer = set_limits(given)
+    assert (answer.status_code, [*fields(answer)]) == (422, [field])
+    assert set_limits(owner="x" * 61, given={"queued": 1}).status_code == 422
+
+
+def test_only_an_admin_sets_limits(app):
+    client, mine = app.test_client(), {"X-API-Key": "anns-long-key"}
+    path = f"{LIMITS}/owners/ann"
+    assert client.patch(path, json={"queued": None}, headers=mine).status_code == 403
+    assert client.get(f"{LIMITS}/owners", headers=mine).status_code == 403
+
+
+def test_limits_are_set_beside_the_database_as_over_http(settings, app, capsys):
+    cli_limits.change(settings, "ann", ["queued=7", "running=none"], as_json=False)
+    assert capsys.readouterr().out == "ann: queued=7 running=none\n"
+    cli_limits.show(settings, everybodys=False, as_json=True)
+    [row] = json.loads(capsys.readouterr().out)["owners"]
+    assert (row["limits"], row["set_by"]) == ({"queued": 7, "running": None}, "farm limits")
+    cli_limits.clear(settings, "ann", as_json=False)
+    with pytest.raises(Refused, match="queue "):
+        cli_limits.change(settings, "ann", ["queue "], as_json=False)
+
+
+def test_the_page_shows_what_is_left_and_lets_an_admin_set_limits(app, ask, set_limits):
+    ask(JOB | {"count": 4})
+    mine, roots = {"X-API-Key": "anns-long-key"}, {"X-API-Key": "roots-long-key"}
+    own = app.test_client().get("/limits", headers=mine).text
+    assert "4 of 10 used" in own
+    assert 'action="/limits"' not in own
+
+    admin = app.test_client()
+    form = {"owner": "ann", "queued": "7", "running": "none", "checkpoints": "demo, other"}
+    assert admin.post("/limits", data=form, headers=roots).status_code == 303
+    shown = admin.get("/limits?owner=ann", headers=roots).text
+    assert 'name="queued" aria-describedby="queued-hint" maxlength="20000" autocomplete="off" value="7"' in shown
+    assert "demo,other" in shown
+    assert "4 of 7 used" in app.test_client().get("/limits", headers=mine).text
+    wrong = admin.post("/limits", data=form | {"queued": "many"}, headers=roots)
+    assert (wrong.status_code, "is not what it may be" in wrong.text, "many" in wrong.text) == (422, True, True)
+    assert app.test_client().post("/limits", data=form, headers=mine).status_code == 403
+    assert admin.post("/limits/clear", data={"owner": "ann"}, headers=roots).status_code == 303
+    assert "4 of 10 used" in app.test_client().get("/limits", headers=mine).text

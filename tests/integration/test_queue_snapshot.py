@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import text
 
+from shared.accounts import limit_rows
+from shared.accounts.limits import OwnerLimits
 from shared.db import sessions as database
+from shared.db.farm import farm_id
 from shared.db.states import WorkerState
 from shared.models.model_set import ModelSet
 from shared.queue import claim as claims
@@ -73,6 +78,42 @@ def test_take_counts_running_work_and_remembers_who_was_served(hand, job_factory
     assert before.farm.owners == {"ann": Owner(), "bob": Owner()}
     assert farm.owners["ann"].running == hand.images(job.id)[0].cost
     assert before.taken_at <= farm.owners["ann"].served_at <= farm.now
+
+
+def test_take_knows_how_many_images_of_an_owner_may_run_at_once(hand, job_factory):
+    for owner in ("ann", "bob", "cem", "dan"):
+        job_factory(owner=owner)
+    of_role = OwnerLimits(role_running=3, is_told=False)
+    hand.run(limit_rows.tell_workers, "ann", of_role)
+    for owner, given in {"bob": {"running": 2}, "cem": {"running": None}}.items():
+        hand.run(limit_rows.tell_workers, owner, of_role)
+        hand.run(limit_rows.change, owner, given, "root")
+    assert hand.worker().claim().owner == "ann"
+    job_factory(owner="ann")
+
+    owners = hand.run(snapshot.take).farm.owners
+
+    assert {name: (one.images, one.most) for name, one in owners.items()} == {
+        "ann": (1, 3),
+        "bob": (0, 2),
+        "cem": (0, None),
+        "dan": (0, None),
+    }
+    hand.run(limit_rows.clear, "bob", "root")
+    assert hand.run(snapshot.take).farm.owner("bob").most == 3
+
+
+def test_claims_beside_the_snapshot_are_counted_image_by_image(hand, job_factory, sessions, redis, monkeypatch):
+    monkeypatch.setattr(snapshot, "HEARD_SECONDS", 0)
+    job_factory(owner="ann", count=9)
+    hand.run(limit_rows.change, "ann", {"running": 4}, "root")
+    mine, others = Snapshots(sessions, redis), Snapshots(sessions, redis)
+    mine.current(60)
+    others.add_claim({"ann": 40}, images={"ann": 3})
+    redis.zadd(farm_id(sessions).key(snapshot.CLAIMS), {json.dumps([0, {"ann": 7}, "of an older version"]): 0})
+
+    assert mine.current(60).farm.owner("ann").images == 4
+    assert mine.current(60).farm.owner("ann").is_full
 
 
 def test_take_shows_living_workers_with_their_free_slots_and_residents(hand, job_factory, sessions):

@@ -13,8 +13,16 @@ from shared.accounts.principal import LOCAL, Role
 from shared.db.sessions import transact
 
 OTHERS = frozenset({"HEAD", "OPTIONS"})
-VALUES = {"job_id": 4711, "index": 0, "key_id": 4711, "name": "x", "sha256": "0" * 64, "upload_id": "0" * 64}
-CHOICES = {"extension": "png", "part": "noise", "way": "keep", "version": "1", "filename": "x"}
+VALUES = {
+    "job_id": 4711,
+    "index": 0,
+    "key_id": 4711,
+    "name": "x",
+    "owner": "x",
+    "sha256": "0" * 64,
+    "upload_id": "0" * 64,
+}
+CHOICES = {"owner": "x", "extension": "png", "part": "noise", "way": "keep", "version": "1", "filename": "x"}
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image as Picture
 from sqlalchemy import select, update
 
+from shared.accounts import limit_rows
 from shared.accounts.scope import EVERYBODYS
 from shared.db import tables
 from shared.db.sessions import transact
@@ -256,6 +257,18 @@ def test_those_who_watch_hear_of_each_state(worker, slots, job_factory):
         slots.consume(was_passed=False)
         states = [until(lambda: told.get(5)).event.state for _ in range(3)]
     assert states == ["running", "succeeded", "succeeded"]
+
+
+def test_slots_that_claim_together_take_no_more_of_an_owner_than_may_run(worker, sessions, job_factory):
+    for checkpoint in "cde":
+        job_factory(owner="ann", checkpoint=checkpoint * 64, count=2)
+    job_factory(owner="bob")
+    transact(sessions, lambda session: limit_rows.change(session, "ann", {"running": 2}, "root"))
+
+    given = Claimer(worker)._for_slots(0.0, [TICKET] * 6)
+
+    assert sorted(one.claim.owner for one in given if one.claim) == ["ann", "ann", "bob"]
+    assert not any(one.claim for one in Claimer(worker)._for_slots(0.0, [TICKET] * 6))
 
 
 @pytest.mark.parametrize(

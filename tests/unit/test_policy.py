@@ -238,9 +238,27 @@ def test_a_lane_is_left_to_the_worker_that_has_its_checkpoint(other, me, waited,
 def test_after_adds_a_claim_to_what_its_owner_runs():
     farm = Farm(NOW, {"ann": served(50, running=10)})
 
-    assert farm.after({"ann": 5}).owners["ann"] == Owner(running=15, served_at=NOW)
-    assert farm.after({"new": 5}).owners["new"] == Owner(running=5, served_at=NOW)
+    assert farm.after({"ann": 5}).owners["ann"] == Owner(running=15, served_at=NOW, images=1)
+    assert farm.after({"new": 5}, {"new": 2}).owners["new"] == Owner(running=5, served_at=NOW, images=2)
     assert farm.owners == {"ann": served(50, running=10)}
+
+
+def test_an_owner_with_as_many_images_as_may_run_at_once_is_left_out_and_holds_nobody_up():
+    """Neither age, priority nor urgency helps; what it has running before the others' turn changes nothing for them."""
+    full = [lane("ann", waited=9000, priority=9, head=1), lane("ann", urgent=True, head=2, checkpoint=B)]
+    others = [lane("bob", waited=20, head=3), lane("cem", waited=10, head=4)]
+    owners = {"ann": replace(served(9000), images=2, most=2), "bob": served(2), "cem": served(1)}
+
+    assert rank(full + others, Farm(NOW, owners), ME) == others
+    room = owners | {"ann": replace(owners["ann"], most=3)}
+    assert rank(full + others, Farm(NOW, room), ME) == [full[1], full[0], *others]
+    assert rank(full + others, Farm(NOW, room).after({"ann": 5}), ME) == others, "the room is taken by a claim"
+
+
+@pytest.mark.parametrize(("most", "images", "left_out"), [(None, 99, False), (1, 0, False), (0, 0, True), (2, 3, True)])
+def test_a_limit_of_running_images_is_kept_exactly(most, images, left_out):
+    farm = Farm(NOW, {"ann": Owner(images=images, most=most)})
+    assert rank([lane()], farm, ME) == ([] if left_out else [lane()])
 
 
 names = st.sampled_from([f"owner-{number}" for number in range(8)])
@@ -249,6 +267,7 @@ owners = st.builds(
     running=st.integers(0, 10_000),
     served_at=st.none() | st.floats(NOW - 1e6, NOW, allow_nan=False),
 )
+limited = st.builds(replace, owners, images=st.integers(0, 4), most=st.none() | st.integers(0, 4))
 lanes = st.builds(
     lane,
     owner=names,
@@ -280,6 +299,23 @@ def test_an_owner_with_nothing_running_is_served_within_as_many_claims_as_owners
             farm = replace(farm, owners=farm.owners | {first.owner: replace(farm.owners[first.owner], running=0)})
 
     assert claims <= len({lane.owner for lane in waiting})
+
+
+@settings(deadline=None)
+@given(st.lists(lanes, min_size=1, max_size=20), st.dictionaries(names, limited), st.data())
+def test_limits_of_running_images_change_nothing_of_the_turns_of_others(waiting, known, data):
+    """Owners with room are served as if those at their limit were not there, and nobody passes theirs."""
+    farm = Farm(NOW, known)
+    for _ in range(30):
+        ranked = rank(waiting, farm, ME)
+        served = [lane for lane in waiting if not farm.owner(lane.owner).is_full]
+        assert ranked == rank(served, replace(farm, owners={n: replace(o, most=None) for n, o in known.items()}), ME)
+        if not ranked:
+            break
+        first = ranked[0].owner
+        farm = farm.after({first: data.draw(st.integers(1, 5000))})
+        known = dict(farm.owners)
+        assert farm.owner(first).most is None or farm.owner(first).images <= farm.owner(first).most
 
 
 @settings(deadline=None)

@@ -279,6 +279,13 @@ def test_an_urgent_image_that_is_younger_than_the_snapshot_does_not_wait_for_its
     assert explain(waiter, snapshot, RecentWork()).cause == Cause.SLOT
 
 
+def test_an_owner_with_as_many_images_as_may_run_waits_for_one_of_these():
+    busy = {"ann": Owner(500, NOW, images=2, most=2)}
+    told = explained(None, worker(), lanes=[lane("bob", head=2)], owners=busy)
+    assert (told.cause, told.estimate_seconds) == (Cause.OWN_LIMIT, None)
+    assert told.text == "Its owner has 2 images running, and no more than 2 may run at once."
+
+
 def test_the_worker_that_would_take_it_first_is_asked():
     """A worker that has its checkpoint lets it pass before an owner that is ahead by little."""
     busy = {"ann": Owner(110, NOW), "bob": Owner(100, NOW)}
@@ -399,7 +406,7 @@ def test_a_redis_that_takes_nothing_is_told_unless_nobody_could_take_it_anyway()
 
 
 def test_every_cause_has_a_case():
-    shown = {case[3] for case in CASES} | {Cause.OTHER_OWNERS, Cause.REDIS}
+    shown = {case[3] for case in CASES} | {Cause.OTHER_OWNERS, Cause.OWN_LIMIT, Cause.REDIS}
     assert shown == set(Cause)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
@@ -117,6 +117,7 @@ class Claimer:
             lane
             for lane in seen.lanes
             if lane.pool in me.pools
+            and not seen.farm.owner(lane.owner).is_full
             and (
                 self._is_avoided(lane)
                 or (lane.owner, lane.checkpoint) in left
@@ -161,11 +162,12 @@ class Claimer:
         is_wanted = count and self._worker.takes_images  # which may have changed while this slot waited for others
         taken = self._take(self._snapshots.current(max_age), count) if is_wanted else []
         if taken:
-            costs: dict[int, Counter[str]] = {}  # by transaction, by owner
+            costs, images = defaultdict[int, Counter[str]](Counter), defaultdict[int, Counter[str]](Counter)
             for each in taken:
-                costs.setdefault(each.transaction, Counter())[each.owner] += each.cost
+                costs[each.transaction][each.owner] += each.cost
+                images[each.transaction][each.owner] += 1
             for transaction, of_owners in costs.items():
-                self._snapshots.add_claim(of_owners, transaction)
+                self._snapshots.add_claim(of_owners, transaction, images[transaction])
         return taken
 
     def _take(self, seen: Snapshot, count: int) -> list[Claim]:
@@ -185,18 +187,22 @@ class Claimer:
         """Yield the lanes of `count` images as the policy gives them one after the other; then each other lane `count`
         times, in their order, because the first may hold fewer images than the snapshot says.
         """
-        costs, yielded = Counter[str](), Counter[Lane]()
+        costs, images, yielded = Counter[str](), Counter[str](), Counter[Lane]()
         for _ in range(count):
-            ranked = self._ranked(seen.after(costs))
+            ranked = self._ranked(seen.after(costs, images))
             lane = next((lane for lane in ranked if yielded[lane] < lane.queued), None)
             if lane is None:
                 break
             yield lane
             yielded[lane] += 1
             costs[lane.owner] += lane.cost
+            images[lane.owner] += 1
         for lane in self._ranked(seen):
             if lane not in yielded:
-                yield from repeat(lane, count)
+                room = seen.farm.owner(lane.owner).room
+                most = count if room is None else min(count, room - images[lane.owner])
+                images[lane.owner] += most
+                yield from repeat(lane, most)
 
     def _ranked(self, seen: Snapshot) -> Iterator[Lane]:
         ranked = policy.rank(seen.ordered, seen.farm, self._worker.as_policy_sees_it())

@@ -1,0 +1,87 @@
+"""`farm limits`: over HTTP where FARM_URL names a farm, else beside the database, as `farm keys`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from rich.markup import escape
+
+from cli import terminal
+from cli.connect import connect
+from cli.keys import beside_the_database
+from cli.terminal import age, table
+from client.client import Json
+from shared.accounts import limit_rows, limits
+from shared.accounts.limit_rows import LimitRow
+from shared.settings import Settings
+
+_BY: Final = "farm limits"
+_OWN: Final = ("limit", "at most", "used", "left", "renews")
+_OWNERS: Final = ("owner", "limits", "set", "by")
+
+
+def show(settings: Settings, *, everybodys: bool, as_json: bool) -> None:
+    """Print one's own limits with what is left, or what is set for owners."""
+    if settings.url and not everybodys:
+        with connect(settings) as client:
+            own = client.limits()
+        if as_json:
+            return terminal.answer_json(own)
+        return table(_OWN, map(_own_row, own["limits"]), "No limit.")
+    if settings.url:
+        with connect(settings) as client:
+            found = client.owners_limits()
+    else:
+        found = [_json(row) for row in beside_the_database(settings, limit_rows.every) if row.set_at]
+    if as_json:
+        return terminal.answer_json({"owners": found})
+    return table(_OWNERS, map(_owner_row, found), "No owner has limits of their own.")
+
+
+def change(settings: Settings, owner: str, words: Sequence[str], *, as_json: bool) -> None:
+    """Set limits of an owner, written as `queued=100`. Raises Refused."""
+    asked = limits.of_words(words)
+    if settings.url:
+        with connect(settings) as client:
+            row = client.set_limits(owner, asked)
+    else:
+        name, wanted = limits.owner(owner), limits.parse(asked)
+        row = _json(beside_the_database(settings, lambda session: limit_rows.change(session, name, wanted, _BY)))
+    _say(row, as_json=as_json)
+
+
+def clear(settings: Settings, owner: str, *, as_json: bool) -> None:
+    """Give an owner the limits of the role alone."""
+    if settings.url:
+        with connect(settings) as client:
+            row = client.clear_limits(owner)
+    else:
+        row = _json(beside_the_database(settings, lambda session: limit_rows.clear(session, owner, _BY)))
+    _say(row, as_json=as_json)
+
+
+def _say(row: Json, *, as_json: bool) -> None:
+    if as_json:
+        terminal.answer_json(row)
+    else:
+        terminal.answer(f"{row['owner']}: {_words(row['limits']) or 'the limits of the role'}")
+
+
+def _json(row: LimitRow) -> Json:
+    set_at = row.set_at.isoformat() if row.set_at else None
+    return {"owner": row.owner, "limits": dict(row.given), "set_at": set_at, "set_by": row.set_by}
+
+
+def _words(given: Mapping[str, Any]) -> str:
+    """Return limits as `farm limits set` takes them."""
+    return " ".join(f"{name}={limits.written(value)}" for name, value in sorted(given.items()))
+
+
+def _own_row(limit: Json) -> tuple[str, ...]:
+    renews = (limit["renews_at"] or "as images end")[:16].replace("T", " ")
+    return limit["name"], f"{limit['limit']:,}", f"{limit['used']:,}", f"{limit['left']:,}", renews
+
+
+def _owner_row(row: Json) -> tuple[str, ...]:
+    return escape(row["owner"]), escape(_words(row["limits"])), age(row["set_at"]), escape(row["set_by"] or "")

@@ -1,0 +1,55 @@
+"""`farm limits`: its commands and their options. What they do is in `cli.limits`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+limits = typer.Typer(
+    help="How much of the farm owners may use: your own limits, or everybody's beside the database.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
+Owner = Annotated[str, typer.Argument(metavar="OWNER", help="Whose limits they are.")]
+
+
+@limits.command("show")
+def show_limits(
+    *,
+    everybodys: Annotated[bool, typer.Option("--all", help="Over FARM_URL: everybody's, for an admin.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show limits. With FARM_URL yours with what is left, else what is set for owners in the database itself."""
+    from cli.limits import show
+    from shared.settings import load
+
+    show(load(), everybodys=everybodys, as_json=as_json)
+
+
+@limits.command("set")
+def set_limits(
+    owner: Owner,
+    limits: Annotated[
+        list[str],
+        typer.Argument(metavar="LIMIT=VALUE…", help="Such as queued=100 running=2; none: no limit, role: the role's."),
+    ],
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Set limits of an owner; others stay as they are."""
+    from cli.limits import change
+    from shared.settings import load
+
+    change(load(), owner, limits, as_json=as_json)
+
+
+@limits.command("clear")
+def clear_limits(owner: Owner, *, as_json: AsJson = False) -> None:
+    """Give an owner the limits of the role alone."""
+    from cli.limits import clear
+    from shared.settings import load
+
+    clear(load(), owner, as_json=as_json)
