@@ -11,7 +11,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.util import LRUCache
 
-_STATEMENTS = 5000
+_STATEMENTS = 500  # as many as one engine keeps: with more, a garbage collection would hold up tests that measure time
 
 
 @contextmanager
