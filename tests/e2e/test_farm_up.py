@@ -261,7 +261,11 @@ def test_ctrl_c_cancels_what_is_rendered(farm: farms.Up, environ: dict[str, str]
     assert ended(farm.url, found["id"])["state"] == "cancelled"
 
 
-@pytest.mark.parametrize("command", [("status",), ("models",), ("logs",), ("db", "upgrade")], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [("status",), ("models",), pytest.param(("logs",), marks=pytest.mark.nightly), ("db", "upgrade")],
+    ids=" ".join,
+)
 def test_command_answers_people_and_programs(farm: farms.Up, environ: dict[str, str], command: tuple[str, ...]):
     people, programs = farms.run(environ, *command), farms.run(environ, *command, "--json")
     assert people.returncode == programs.returncode == 0, people.stderr + programs.stderr
