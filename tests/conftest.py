@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from functools import cache, lru_cache
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -162,11 +162,10 @@ def pretended() -> Iterator[Ledger]:
 def built_small() -> Callable[[str], Small]:
     """Returns the networks of a small checkpoint, only to be written: both of its forms are built once."""
 
-    @lru_cache(2)  # of some 80 MB; a base model and its refiner
     def build(kind: str) -> Small:
         from tests.support import small_checkpoints  # noqa: PLC0415 - diffusers takes seconds
 
-        return small_checkpoints.build(kind)
+        return small_checkpoints.built(kind)
 
     return build
 

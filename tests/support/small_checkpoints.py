@@ -11,7 +11,7 @@ import copy
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -111,6 +111,12 @@ class Small:
 
 def build(name: str, seed: int = 0, dtype: torch.dtype = torch.float16) -> Small:
     """Return a checkpoint of the kind `name`, its weights drawn from `seed` and rounded to `dtype`."""
+    return copy.deepcopy(built(name, seed, dtype))
+
+
+@lru_cache(3)  # of some 80 MB; a base model, its refiner and another one
+def built(name: str, seed: int = 0, dtype: torch.dtype = torch.float16) -> Small:
+    """Return the same, only to be read: it is drawn once."""
     kind = KINDS[name]
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)

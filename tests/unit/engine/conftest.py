@@ -31,7 +31,7 @@ def small(cpu: Device, tmp_path_factory: pytest.TempPathFactory) -> Small:
     @cache
     def loaded(kind: str, seed: int = 0) -> Weights:
         path = folder / f"{kind}-{seed}.safetensors"
-        return load.load(small_checkpoints.write_file(small_checkpoints.build(kind, seed), path), cpu, torch.float32)
+        return load.load(small_checkpoints.write_file(small_checkpoints.built(kind, seed), path), cpu, torch.float32)
 
     return loaded
 

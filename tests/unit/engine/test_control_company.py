@@ -118,7 +118,7 @@ def test_a_row_is_the_same_beside_any_number_of_others(is_union: bool, small: Sm
     requests = [denoising(weights, [[control(net, seed, types=types)]] * 2, seed) for seed in range(5)]
     plain = denoising(weights, [[]], 9)
     alone, plain_alone = answers(requests[:1])[0], answers([plain])[0]
-    for count in range(1, 6):
+    for count in (1, 2, 5):
         found = answers([*requests[:count], plain])
         assert torch.equal(found[0], alone)
         assert torch.equal(found[-1], plain_alone)

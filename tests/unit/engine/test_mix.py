@@ -87,7 +87,7 @@ def test_slow_work_on_one_picture_holds_nobody_up(
         update={"img2img": Img2Img(picture="s", mask=cover, color_correction=True), "width": 256, "height": 256}
     )
     large = params.model_copy(update={"hires": Hires(scale=2, upscaler="Lanczos", steps=1)})
-    neighbours = [engine.render(render(params.model_copy(update={"steps": 20, "seed": n}), Kit(tiny))) for n in (1, 2)]
+    neighbours = [engine.render(render(params.model_copy(update={"steps": 10, "seed": n}), Kit(tiny))) for n in (1, 2)]
     kits = (Kit(tiny, source=source, mask=mask), Kit(tiny))
     pictures = [engine.render(render(each, kit)) for each, kit in zip((slow, large), kits, strict=True)]
     for run in (*pictures, *neighbours):

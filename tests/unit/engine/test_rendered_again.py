@@ -83,7 +83,7 @@ def decoded(data: bytes) -> Pixels:
 
 
 def params(changes: dict[str, Any]) -> RenderParams:
-    usual = {"prompt": "sea at night", "checkpoint": "tiny [0123456789]", "steps": 4, "cfg_scale": 3.0, "seed": 7}
+    usual = {"prompt": "sea at night", "checkpoint": "tiny [0123456789]", "steps": 3, "cfg_scale": 3.0, "seed": 7}
     return RenderParams(**usual | {"width": NATIVE_SIZE, "height": NATIVE_SIZE} | changes)
 
 

@@ -78,6 +78,12 @@ def engine(card: Device) -> Iterator[Engine]:
     engine.stop()
 
 
+@pytest.fixture
+def few(params: RenderParams) -> RenderParams:
+    """A picture of two steps, where only its reads are looked at."""
+    return params.model_copy(update={"steps": 2})
+
+
 def sleeps(ledger: Ledger) -> Counter[str]:
     """How often a thread slept until the card was there, by the thread."""
     return Counter({entry.thread: times for entry, times in ledger.notes.items() if entry.what == ASLEEP})
@@ -111,9 +117,9 @@ def on(thread: str, work: Callable[[], Any]) -> Any:
 
 
 def test_a_picture_is_waited_for_once_asleep_and_off_the_engines_thread(
-    engine: Engine, half: Weights, params: RenderParams, ledger: Ledger
+    engine: Engine, half: Weights, few: RenderParams, ledger: Ledger
 ) -> None:
-    picture = rendered(engine, half, params)
+    picture = rendered(engine, half, few)
     assert picture.shape == (64, 64, 3)
     assert not ledger.waits
     assert of_readers(ledger) == 1
@@ -129,14 +135,14 @@ def test_it_is_the_picture_that_lies_on_the_card(engine: Engine, half: Weights, 
 
 
 def test_each_way_through_the_vae_is_waited_for_once(
-    engine: Engine, half: Weights, params: RenderParams, ledger: Ledger
+    engine: Engine, half: Weights, few: RenderParams, ledger: Ledger
 ) -> None:
     source = np.zeros((64, 64, 3), np.uint8)
-    painted_over = params.model_copy(update={"img2img": Img2Img(picture="a" * 64, denoising=0.5)})
+    painted_over = few.model_copy(update={"img2img": Img2Img(picture="a" * 64, denoising=0.5)})
     rendered(engine, half, painted_over, source=source)
     assert (of_readers(ledger), len(ledger.waits)) == (2, 0)  # there and back
     ledger.clear()
-    larger = params.model_copy(update={"steps": 1, "hires": Hires(scale=1.5, upscaler="Lanczos", denoising=0.5)})
+    larger = few.model_copy(update={"steps": 1, "hires": Hires(scale=1.5, upscaler="Lanczos", denoising=0.5)})
     rendered(engine, half, larger)
     assert (of_readers(ledger), len(ledger.waits)) == (3, 0)
 
@@ -291,11 +297,11 @@ def test_a_read_stands_behind_no_turn_that_the_engine_queued_later(
 
 
 def test_where_the_host_pins_no_more_a_read_is_slower_and_the_same(
-    engine: Engine, half: Weights, params: RenderParams, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, half: Weights, few: RenderParams, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = rendered(engine, half, params)
+    expected = rendered(engine, half, few)
     monkeypatch.setattr(ledger, "pinnable", 0)
-    assert np.array_equal(rendered(engine, half, params), expected)
+    assert np.array_equal(rendered(engine, half, few), expected)
     assert {entry.thread for entry in ledger.waits} == {READERS}
 
 
