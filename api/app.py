@@ -17,6 +17,7 @@ from api.http.parameters import HashConverter, IdConverter
 from api.pages import site
 from api.programs import OPENAI, WEB_UI
 from api.routes import (
+    audit,
     catalogue,
     chores,
     controlnet,
@@ -76,7 +77,7 @@ def create_app(settings: Settings) -> OpenAPI:
     languages.init_app(app)
     first = (jobs, sweeps, images, pictures, sheets, presets)
     others = (events, uploads, png_info, catalogue, workers, chores)
-    accounts = (keys, usage, limits, owners)
+    accounts = (keys, usage, limits, owners, audit)
     for api in (*first, *others, prompts, controlnet, webhooks, shares, *accounts, queue, health):
         app.register_blueprint(api.blueprint)  # its part of the document is made when that is asked for
     app.register_blueprint(events.ends_blueprint)

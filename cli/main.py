@@ -534,6 +534,22 @@ def usage(
         show(client, {"from": since, "to": until, "owner": owner}, as_csv=as_csv, as_json=as_json)
 
 
+@app.command()
+def audit(
+    *,
+    owner: Annotated[str | None, typer.Option(help="Only deeds of this owner, or with their things.")] = None,
+    action: Annotated[str | None, typer.Option(help="Only deeds such as key.made.")] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200, help="How many at most.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Show who did what with the farm, for an admin; the latest first."""
+    from cli.audit import show
+    from cli.connect import connect
+
+    with connect(_settings()) as client:
+        show(client, owner, action, limit=limit, as_json=as_json)
+
+
 @styles.callback()
 def list_styles(context: typer.Context, *, as_json: AsJson = False) -> None:
     """List the styles, texts that join prompts by a name; `add` and `remove` change them."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.routing import BaseConverter
 
 from api.schemas.jobs import DisplayState
+from shared.accounts.audit import Action
 from shared.db.states import ImageState
 from shared.errors import FieldError, Refused
 from shared.models.architectures import ARCHITECTURES
@@ -160,6 +161,17 @@ class UsageQuery(Query):
         default=None, alias="from", ge=_FIRST_DAY, le=_LAST_DAY, description="The first day, in UTC; else 30 days."
     )
     to: date | None = Field(default=None, ge=_FIRST_DAY, le=_LAST_DAY, description="The last day; without it today.")
+
+
+class AuditQuery(Query):
+    """Which lines of the audit log to list."""
+
+    owner: str | None = Field(
+        default=None, max_length=200, description="Only deeds of this owner or with their things."
+    )
+    action: Action | None = Field(default=None, description="Only this kind of deed.")
+    cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="Value of `next` in the page before.")
+    limit: int = Field(default=50, ge=1, le=200, description="Lines on a page.")
 
 
 class JobsQuery(Query):

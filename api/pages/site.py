@@ -11,6 +11,7 @@ from markupsafe import Markup
 from api.pages import (
     adapters,
     assets,
+    audit,
     compare,
     form,
     inpaint,
@@ -46,7 +47,7 @@ def init_app(app: Flask) -> None:
     app.after_request(_tag)
     app.after_request(_limit_keeping)
     first = (assets, login, form, inpaint, adapters, jobs, made, remix)
-    accounts = (keys, usage, limits)
+    accounts = (keys, usage, limits, audit)
     for page in (*first, pictures, compare, lessons, models, presets, webhooks, shares, workers, *accounts, queue):
         app.register_blueprint(page.blueprint)
 
@@ -79,6 +80,7 @@ def _who() -> dict[str, object]:
     who = auth.known()
     return {
         "owner": who and who.owner,
+        "is_admin_here": who is not None and who.role == Role.ADMIN,
         "runs_farm": who is not None and who.role.includes(Role.OPERATOR),
         "signed_in": auth.is_signed_in(),
         "by_proxy": who is not None and proxy_user.names_somebody(services().settings),

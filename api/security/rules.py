@@ -79,6 +79,9 @@ _OPERATOR: Final = """
     queue_page.release
     workers.drain workers.resume workers_page.drain workers_page.resume
 """
+_ADMIN: Final = """
+    audit.audit audit_pages.audit
+"""
 
 _ADMIN: Final = """
     limits.change limits.clear limits.owners limits_pages.change limits_pages.clear

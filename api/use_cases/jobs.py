@@ -19,6 +19,8 @@ from sqlalchemy.orm import Session
 from api.languages import language
 from api.schemas.jobs import NOTHING_LIVE, ChangeBody, DisplayState, ImagePageBody, JobBody, JobPageBody, Live
 from api.services import Services
+from shared.accounts import audit
+from shared.accounts.audit import Action
 from shared.accounts.principal import Principal
 from shared.accounts.scope import Scope
 from shared.admission import allowance, backlog, changing, drafts
@@ -171,6 +173,7 @@ def change(services: Services, who: Principal, job_id: int, given: object) -> Ch
         owner = queries.owner(session, who.scope, job_id)
         changing.check(session, owner, job_id, wanted, services.limits(who))
         images = rescheduling.change(session, who.scope, job_id, wanted, by=who.owner)
+        audit.note_job(session, who, Action.JOB_CHANGED, owner, job_id)
         return images, queries.job(session, who.scope, job_id)
 
     images, view = transact(services.sessions, change_job)
@@ -189,7 +192,7 @@ def cancel(
 
     def cancel_images(session: Session) -> tuple[transitions.Cancelled, queries.JobView]:
         cancelled = transitions.cancel(session, who.scope, job_id, index, only_waiting=only_waiting)
-        return cancelled, queries.job(session, who.scope, job_id)
+        return cancelled, _noted(session, who, Action.JOB_CANCELLED, job_id)
 
     cancelled, view = transact(services.sessions, cancel_images)
     services.events.announce_cancel(cancelled.running)
@@ -205,7 +208,8 @@ def retry(services: Services, who: Principal, job_id: int, index: int | None = N
             backlog.check(session, owner, services.settings.limits)
         if owner == who.owner:
             allowance.check(session, allowance.again(session, owner, job_id, index), who.limits)
-        return transitions.retry(session, who.scope, job_id, index), queries.job(session, who.scope, job_id)
+        images = transitions.retry(session, who.scope, job_id, index)
+        return images, _noted(session, who, Action.JOB_RETRIED, job_id)
 
     images, view = transact(services.sessions, retry_images)
     services.tickets.publish(view.pool, images)
@@ -222,7 +226,7 @@ def hold(services: Services, who: Principal, job_id: int) -> ChangeBody:
 
     def hold_images(session: Session) -> tuple[int, queries.JobView]:
         images = holds.hold(session, who.scope, job_id, by=who.owner)
-        return images, queries.job(session, who.scope, job_id)
+        return images, _noted(session, who, Action.JOB_HELD, job_id)
 
     images, view = transact(services.sessions, hold_images)
     return _changed(services, view, images)
@@ -233,7 +237,7 @@ def release(services: Services, who: Principal, job_id: int) -> ChangeBody:
 
     def release_images(session: Session) -> tuple[int, queries.JobView]:
         images = holds.release(session, who.scope, job_id, by=who.owner)
-        return images, queries.job(session, who.scope, job_id)
+        return images, _noted(session, who, Action.JOB_RELEASED, job_id)
 
     images, view = transact(services.sessions, release_images)
     services.tickets.publish(view.pool, images)
@@ -266,7 +270,12 @@ def delete(services: Services, who: Principal, job_id: int) -> None:
 
     Where the storage is away the pictures stay: the job is gone by then, so that asking again would not help.
     """
-    transact(services.sessions, lambda session: transitions.delete(session, who.scope, job_id))
+
+    def delete_it(session: Session) -> None:
+        audit.note_job(session, who, Action.JOB_DELETED, queries.owner(session, who.scope, job_id), job_id)
+        transitions.delete(session, who.scope, job_id)
+
+    transact(services.sessions, delete_it)
     try:
         services.storage.delete(job_prefix(job_id))
     except StorageError as error:
@@ -279,6 +288,13 @@ def admitted(session: Session, request: JobRequest) -> Admission:
     if problems := [*allowance.too_much(session, Asked.by(admission), request.limits.of_owner)]:
         raise refused(problems)
     return admission
+
+
+def _noted(session: Session, who: Principal, action: Action, job_id: int) -> queries.JobView:
+    """Return a job as it is now; what somebody else than its owner has done with it is written down."""
+    view = queries.job(session, who.scope, job_id)
+    audit.note_job(session, who, action, view.owner, job_id)
+    return view
 
 
 def _again(session: Session, request: JobRequest, key: str) -> Submitted | None:

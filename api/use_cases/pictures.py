@@ -6,9 +6,10 @@ for an admin who names it: what a filter finds is one's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from sqlalchemy.orm import Session
@@ -28,6 +29,8 @@ from api.schemas.pictures import (
 )
 from api.services import Services
 from api.use_cases import images
+from shared.accounts import audit
+from shared.accounts.audit import Action
 from shared.accounts.principal import Principal
 from shared.accounts.scope import Scope
 from shared.db.sessions import transact
@@ -37,9 +40,11 @@ from shared.pictures import changes, queries, reading
 from shared.pictures.changes import Marks
 from shared.pictures.filters import Filter, PictureId
 from shared.pictures.queries import PictureView
+from shared.quantities import counted
 
 MOST_OF_A_ZIP: Final = 1000
 _TAGGING: Final = frozenset({"tag", "untag"})
+_NOTED: Final[Mapping[str, Action]] = {"delete": Action.PICTURES_DELETED, "restore": Action.PICTURES_RESTORED}
 
 
 def page(services: Services, who: Principal, asked: PicturesQuery) -> PicturePageBody:
@@ -99,11 +104,12 @@ def act(services: Services, who: Principal, asked: PictureAction) -> ChangedBody
 
     It takes bounded time: `is_all` is false where more is left to be done.
     """
+    note = partial(_note, who=who, action=_NOTED.get(asked.action))
     if asked.undo is not None:
         if asked.action != "restore" or asked.ids is not None or asked.filter is not None:
             problem = FieldError("undo", "is only for restoring a whole deletion", "restore, without ids and filter")
             raise Refused("That cannot be undone so.", (problem,))
-        return ChangedBody.from_changed(changes.restore(services.sessions, who.scope, asked.undo))
+        return ChangedBody.from_changed(changes.restore(services.sessions, who.scope, asked.undo, note))
     if (asked.tag != "") != (asked.action in _TAGGING):
         problem = FieldError("tag", "does not go with the action", "a tag with tag and untag, none with others")
         raise Refused("The tag and the action do not go together.", (problem,))
@@ -112,7 +118,8 @@ def act(services: Services, who: Principal, asked: PictureAction) -> ChangedBody
         raise Refused("These cannot be restored so.", (problem,))
     tag = changes.tag(asked.tag) if asked.tag else ""
     wanted = _wanted(services, who, asked)
-    return ChangedBody.from_changed(changes.change(services.sessions, _whose(who, wanted), asked.action, wanted, tag))
+    whose = _whose(who, wanted)
+    return ChangedBody.from_changed(changes.change(services.sessions, whose, asked.action, wanted, tag, note=note))
 
 
 def archive(services: Services, who: Principal, asked: PictureChoice) -> Iterator[tuple[str, bytes]]:
@@ -152,6 +159,13 @@ def _wanted(services: Services, who: Principal, asked: PictureChoice) -> Filter:
         return _filter(session, who.owner, given)
 
     return transact(services.sessions, read)
+
+
+def _note(session: Session, owners: Mapping[str, int], who: Principal, action: Action | None) -> None:
+    """Write down what is done with pictures of others."""
+    for owner, pictures in sorted(owners.items()):
+        if action and owner != who.owner:
+            audit.note(session, who, action, counted(pictures, "picture"), whose=owner)
 
 
 def _whose(who: Principal, wanted: Filter) -> Scope:

@@ -7,6 +7,7 @@ them is the route's rule.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -14,6 +15,8 @@ from sqlalchemy.orm import Session
 
 from api.schemas.queue import QueueBody, QueueChangeBody, QueuedJobBody
 from api.services import Services
+from shared.accounts import audit
+from shared.accounts.audit import Action
 from shared.accounts.principal import Principal
 from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import transact
@@ -35,14 +38,16 @@ def listed(services: Services, cursor: int | None, limit: int) -> QueueBody:
 
 def hold(services: Services, who: Principal, job_id: int) -> QueueChangeBody:
     """Keep a job's queued images from starting until it is released. Raises NotFound, Conflict."""
-    moves = _moving(job_id, lambda session: holds.hold(session, EVERYBODYS, job_id, by=who.owner))
+    hold_images = partial(holds.hold, whose=EVERYBODYS, job_id=job_id, by=who.owner)
+    moves = _moving(who, Action.JOB_HELD, job_id, hold_images)
     images, view = transact(services.sessions, moves)
     return _changed(services, who, "hold", images, view)
 
 
 def release(services: Services, who: Principal, job_id: int) -> QueueChangeBody:
     """Queue a job's held images, with tickets. Raises NotFound, Conflict."""
-    moves = _moving(job_id, lambda session: holds.release(session, EVERYBODYS, job_id, by=who.owner))
+    release_images = partial(holds.release, whose=EVERYBODYS, job_id=job_id, by=who.owner)
+    moves = _moving(who, Action.JOB_RELEASED, job_id, release_images)
     images, view = transact(services.sessions, moves)
     services.tickets.publish(view.pool, images)
     return _changed(services, who, "release", images, view)
@@ -53,15 +58,26 @@ def cancel(services: Services, who: Principal, job_id: int) -> QueueChangeBody:
 
     def cancel_images(session: Session) -> tuple[transitions.Cancelled, JobView]:
         cancelled = transitions.cancel(session, EVERYBODYS, job_id)
-        return cancelled, queries.job(session, EVERYBODYS, job_id, NO_IMAGES)
+        view = queries.job(session, EVERYBODYS, job_id, NO_IMAGES)
+        audit.note_job(session, who, Action.JOB_CANCELLED, view.owner, job_id)
+        return cancelled, view
 
     cancelled, view = transact(services.sessions, cancel_images)
     services.events.announce_cancel(cancelled.running)
     return _changed(services, who, "cancel", cancelled.images, view)
 
 
-def _moving(job_id: int, move: Callable[[Session], int]) -> Callable[[Session], tuple[int, JobView]]:
-    return lambda session: (move(session), queries.job(session, EVERYBODYS, job_id, NO_IMAGES))
+def _moving(
+    who: Principal, action: Action, job_id: int, move: Callable[[Session], int]
+) -> Callable[[Session], tuple[int, JobView]]:
+    """Return what moves images of a job, writes that down, and reads the job."""
+
+    def move_images(session: Session) -> tuple[int, JobView]:
+        images, view = move(session), queries.job(session, EVERYBODYS, job_id, NO_IMAGES)
+        audit.note_job(session, who, action, view.owner, job_id)
+        return images, view
+
+    return move_images
 
 
 def _changed(services: Services, who: Principal, change: str, images: int, view: JobView) -> QueueChangeBody:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sqlalchemy.orm import Session
+
 from api.schemas.jobs import ImageBody, JobBody
 from api.schemas.shares import ShareBody, ShareRequest, SharesBody
 from api.services import Services
 from api.use_cases import images
 from api.use_cases.images import Stored
+from shared.accounts import audit
+from shared.accounts.audit import Action
 from shared.accounts.principal import Principal, Role
 from shared.accounts.scope import Scope
 from shared.db.sessions import transact
@@ -36,15 +40,25 @@ def every(services: Services, who: Principal) -> SharesBody:
 
 def make(services: Services, who: Principal, wanted: ShareRequest, base: str) -> ShareBody:
     """Make a link and return it with its address, this once. Raises NotFound, Refused."""
-    made = transact(
-        services.sessions, lambda session: shares.make(session, who.owner, wanted.job, wanted.index, wanted.days)
-    )
-    return ShareBody.with_link(made, base)
+
+    def make_it(session: Session) -> shares.Made:
+        made = shares.make(session, who.owner, wanted.job, wanted.index, wanted.days)
+        shown = f"job {wanted.job}" if wanted.index is None else f"image {wanted.index} of job {wanted.job}"
+        detail = f"{shown}, {wanted.days} days"
+        audit.note(session, who, Action.SHARE_MADE, f"link {made.share.id}", whose=who.owner, detail=detail)
+        return made
+
+    return ShareBody.with_link(transact(services.sessions, make_it), base)
 
 
 def revoke(services: Services, who: Principal, share_id: int) -> None:
     """End a link at once. Raises NotFound."""
-    transact(services.sessions, lambda session: shares.revoke(session, who.owner, share_id))
+
+    def revoke_it(session: Session) -> None:
+        shares.revoke(session, who.owner, share_id)
+        audit.note(session, who, Action.SHARE_REVOKED, f"link {share_id}", whose=who.owner)
+
+    transact(services.sessions, revoke_it)
 
 
 def shown(services: Services, token: str) -> Shared:

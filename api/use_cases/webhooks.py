@@ -16,6 +16,8 @@ from api.schemas.webhooks import (
     WebhooksBody,
 )
 from api.services import Services
+from shared.accounts import audit
+from shared.accounts.audit import Action
 from shared.accounts.principal import Principal
 from shared.db.sessions import transact
 from shared.webhooks import deliveries, endpoints
@@ -36,29 +38,45 @@ def find(services: Services, who: Principal, webhook_id: int) -> WebhookBody:
 def make(services: Services, who: Principal, wanted: WebhookRequest) -> WebhookBody:
     """Make a webhook and return it with its secret. Raises Refused."""
     allowed, given = services.settings.limits.inside_networks, wanted.model_dump(exclude_none=True)
-    return WebhookBody.with_secret(
-        transact(services.sessions, lambda session: endpoints.make(session, who.owner, given, allowed))
-    )
+
+    def make_it(session: Session) -> endpoints.WithSecret:
+        made = endpoints.make(session, who.owner, given, allowed)
+        _note(session, who, Action.WEBHOOK_MADE, made.endpoint.id, made.endpoint.name)
+        return made
+
+    return WebhookBody.with_secret(transact(services.sessions, make_it))
 
 
 def change(services: Services, who: Principal, webhook_id: int, wanted: WebhookChange) -> WebhookBody:
     """Change a webhook. Raises NotFound, Refused."""
     allowed, given = services.settings.limits.inside_networks, wanted.model_dump(exclude_none=True)
-    return WebhookBody.of(
-        transact(services.sessions, lambda session: endpoints.change(session, who.owner, webhook_id, given, allowed))
-    )
+
+    def change_it(session: Session) -> endpoints.Endpoint:
+        changed = endpoints.change(session, who.owner, webhook_id, given, allowed)
+        _note(session, who, Action.WEBHOOK_CHANGED, webhook_id, ", ".join(given))
+        return changed
+
+    return WebhookBody.of(transact(services.sessions, change_it))
 
 
 def rotate(services: Services, who: Principal, webhook_id: int) -> WebhookBody:
     """Give a webhook a new secret, and return it with that. Raises NotFound."""
-    return WebhookBody.with_secret(
-        transact(services.sessions, lambda session: endpoints.rotate(session, who.owner, webhook_id))
-    )
+
+    def rotate_it(session: Session) -> endpoints.WithSecret:
+        _note(session, who, Action.WEBHOOK_ROTATED, webhook_id)
+        return endpoints.rotate(session, who.owner, webhook_id)
+
+    return WebhookBody.with_secret(transact(services.sessions, rotate_it))
 
 
 def drop(services: Services, who: Principal, webhook_id: int) -> None:
     """Delete a webhook with its deliveries. Raises NotFound."""
-    transact(services.sessions, lambda session: endpoints.drop(session, who.owner, webhook_id))
+
+    def drop_it(session: Session) -> None:
+        endpoints.drop(session, who.owner, webhook_id)
+        _note(session, who, Action.WEBHOOK_DELETED, webhook_id)
+
+    transact(services.sessions, drop_it)
 
 
 def test(services: Services, who: Principal, webhook_id: int) -> DeliveryBody:
@@ -99,3 +117,8 @@ def replay_dead(services: Services, who: Principal, webhook_id: int) -> Replayed
     """Have all that was given up for a webhook sent again. Raises NotFound, Conflict."""
     again = transact(services.sessions, lambda session: deliveries.replay_dead(session, who.owner, webhook_id))
     return ReplayedBody(deliveries=again)
+
+
+def _note(session: Session, who: Principal, action: Action, webhook_id: int, detail: str = "") -> None:
+    """Write a deed down; no address, which may hold a secret of its receiver."""
+    audit.note(session, who, action, f"webhook {webhook_id}", whose=who.owner, detail=detail)

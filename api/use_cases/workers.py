@@ -10,6 +10,8 @@ from sqlalchemy.orm import Session
 
 from api.schemas.workers import ChoresBody, WorkersBody
 from api.services import Services
+from shared.accounts import audit
+from shared.accounts.audit import Action
 from shared.accounts.principal import LOCAL, Principal
 from shared.db import locks
 from shared.db.sessions import transact
@@ -29,6 +31,8 @@ def drain(services: Services, who: Principal, wanted: str, reason: str = "") -> 
         names = drains.matching(session, wanted)
         by = BY_HAND if who == LOCAL else f"by {who.owner}"  # without keys there is no owner to name
         drains.drain(session, names, reason or by)
+        for name in names:
+            audit.note(session, who, Action.WORKER_DRAINED, f"worker {name}", detail=reason)
         return names, _body(session)
 
     return _changed(services, who, "workers drained", drain_workers)
@@ -40,6 +44,8 @@ def resume(services: Services, who: Principal, wanted: str) -> WorkersBody:
     def resume_workers(session: Session) -> tuple[list[str], WorkersBody]:
         names = drains.matching(session, wanted)
         drains.resume(session, names)
+        for name in names:
+            audit.note(session, who, Action.WORKER_RESUMED, f"worker {name}")
         return names, _body(session)
 
     return _changed(services, who, "workers resumed", resume_workers)

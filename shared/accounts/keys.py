@@ -15,6 +15,8 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, and_, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
+from shared.accounts import audit
+from shared.accounts.audit import Action
 from shared.accounts.principal import Principal, Role
 from shared.accounts.scope import Scope
 from shared.db.tables import ApiKey
@@ -126,6 +128,9 @@ def create(session: Session, wanted: NewKey, by: Principal, *, others: bool) -> 
         row.expires_at = func.clock_timestamp() + timedelta(days=wanted.days)
     session.add(row)
     session.flush()
+    lasts = "" if wanted.days is None else f", {wanted.days} days"
+    detail = f"{wanted.name}, {wanted.role.value}{lasts}"
+    audit.note(session, by, Action.KEY_MADE, f"key {row.id}", whose=wanted.owner, detail=detail)
     return Made(_found(session, Scope(wanted.owner), row.id), key)
 
 
@@ -143,7 +148,8 @@ def revoke(session: Session, by: Principal, key_id: int) -> KeyView:
     if not any(by.role.includes(role) for role in Role if role == found.role) and by.role != Role.ADMIN:
         raise Forbidden(f"Key {key_id} may do more than yours: revoke it with itself, or ask an admin.")
     standing = update(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
-    session.execute(standing.values(revoked_at=func.clock_timestamp()))
+    if session.scalar(standing.values(revoked_at=func.clock_timestamp()).returning(ApiKey.id)) is not None:
+        audit.note(session, by, Action.KEY_REVOKED, f"key {key_id}", whose=found.owner, detail=found.name)
     return _found(session, by.scope, key_id)
 
 

@@ -33,6 +33,7 @@ SECONDS: Final[Mapping[str, float]] = {
     "litter": 24 * _HOUR,
     "history": 24 * _HOUR,
     "outbox": 24 * _HOUR,
+    "audit": 24 * _HOUR,
 }
 """How often each seldom chore is due; `worker/maintenance/tasks.py` says what each does."""
 

@@ -546,6 +546,26 @@ class UsageDay(Base):
     bytes: Mapped[int]
 
 
+class AuditLine(Base):
+    """What somebody did with the farm (`shared.accounts.audit`). A trigger keeps lines as they are for a year."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (
+        Index("ix_audit_log_owner", "owner", "id"),
+        Index("ix_audit_log_whose", "whose", "id"),
+        Index("ix_audit_log_action", "action", "id"),
+    )
+
+    id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=text("clock_timestamp()"))
+    owner: Mapped[str]  # who did it
+    role: Mapped[str]
+    action: Mapped[str]  # shared.accounts.audit.Action
+    object: Mapped[str]
+    whose: Mapped[str | None]  # the owner of the object
+    detail: Mapped[str]
+
+
 class Preset(Base):
     """Parameters that an owner keeps under a name (`shared.jobs.presets`)."""
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import time
 import unicodedata
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -25,6 +26,8 @@ from shared.pictures.filters import Filter, PictureId
 from shared.pictures.queries import KEPT, is_named, moment
 
 Action = Literal["delete", "restore", "favourite", "unfavourite", "tag", "untag"]
+
+Note = Callable[[Session, Mapping[str, int]], None]
 
 MOST_TAGS: Final = 20
 LONGEST_TAG: Final = 60
@@ -47,6 +50,10 @@ class Marks:
 
     favourite: bool | None = None
     tags: list[str] | None = None
+
+
+def note_nothing(session: Session, owners: Mapping[str, int]) -> None:
+    """Write nothing down."""
 
 
 def tag(text: str) -> str:
@@ -76,23 +83,26 @@ def mark(session: Session, whose: Scope, wanted: PictureId, marks: Marks) -> Non
         raise NotFound(f"There is no picture {wanted}.")
 
 
-def change(sessions: Sessions, whose: Scope, action: Action, wanted: Filter, tag: str = "") -> Changed:
+def change(  # noqa: PLR0913 - which pictures, and what is done with them
+    sessions: Sessions, whose: Scope, action: Action, wanted: Filter, tag: str = "", *, note: Note = note_nothing
+) -> Changed:
     """Do to all pictures of a scope that are as wanted what `action` says, except to those that come meanwhile.
 
-    `restore` takes what was deleted and is named by its ids; for a whole deletion see `restore`. Raises Unavailable.
+    `restore` takes what was deleted and is named by its ids; for a whole deletion see `restore`. `note` is called in
+    each transaction with how many pictures of each owner it has changed. Raises Unavailable.
     """
     now = transact(sessions, moment)
     if wanted.ids is None and (wanted.until is None or wanted.until > now):
         wanted = replace(wanted, until=now)
     left, values = _change(whose, action, wanted, tag, now)
-    done = _in_batches(sessions, left, values)
+    done = _in_batches(sessions, left, values, note)
     return replace(done, deleted_at=now) if action == "delete" else done
 
 
-def restore(sessions: Sessions, whose: Scope, deleted_at: datetime) -> Changed:
+def restore(sessions: Sessions, whose: Scope, deleted_at: datetime, note: Note = note_nothing) -> Changed:
     """Bring back what one deletion has deleted, as far as its files are kept. Raises Unavailable."""
     deleted = and_(_is_restorable(whose), Picture.deleted_at == deleted_at)
-    return _in_batches(sessions, deleted, {"deleted_at": None})
+    return _in_batches(sessions, deleted, {"deleted_at": None}, note)
 
 
 def _change(
@@ -125,18 +135,21 @@ def _is_restorable(whose: Scope) -> ColumnElement[bool]:
     )
 
 
-def _in_batches(sessions: Sessions, left: ColumnElement[bool], values: dict[str, Any]) -> Changed:
+def _in_batches(sessions: Sessions, left: ColumnElement[bool], values: dict[str, Any], note: Note) -> Changed:
     """Change all rows that are left, some in each transaction; those that somebody holds are tried once more."""
     some = select(Picture.image_id).where(left).limit(_BATCH).with_for_update(skip_locked=True)
     statement = (
         update(Picture)
         .where(Picture.image_id == any_(func.array(some.scalar_subquery())))  # looked for once, whatever the plan
         .values(values)
+        .returning(Picture.owner)
         .execution_options(synchronize_session=False)
     )
 
     def change_some(session: Session) -> int:
-        return int(session.execute(statement).rowcount)  # type: ignore[attr-defined]  # of every UPDATE
+        owners = Counter(session.scalars(statement))
+        note(session, owners)
+        return owners.total()
 
     until, pictures = time.monotonic() + _SECONDS, 0
     while time.monotonic() < until:

@@ -43,6 +43,7 @@ PAGES: Final = {
     "/models": ("/models", "/models?search=nothing"),
     "/workers": ("/workers",),
     "/keys": ("/keys",),
+    "/audit": ("/audit", "/audit?owner=nobody"),
     "/usage": ("/usage", "/usage?owner=*"),
     "/limits": ("/limits", "/limits?owner=ann"),
     "/queue": ("/queue",),

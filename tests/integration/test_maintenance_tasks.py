@@ -27,7 +27,7 @@ from worker.maintenance.tasks import Chore, table
 AT_ONCE = ("due", "reap", "deliver", "webhooks", "gallery", "usage")
 ALL = (
     *(*AT_ONCE, "queues", "dependencies", "pictures", "jobs", "objects"),
-    *("uploads", "attempts", "litter", "history", "outbox"),
+    *("uploads", "attempts", "litter", "history", "outbox", "audit"),
 )
 
 

@@ -14,7 +14,7 @@ from typing import Final
 from redis import Redis
 from sqlalchemy import select
 
-from shared.accounts import usage
+from shared.accounts import audit, usage
 from shared.db.farm import FarmId
 from shared.db.locks import SECONDS
 from shared.db.sessions import Sessions, transact
@@ -176,6 +176,13 @@ def _forget_history(context: ChoreContext) -> Mapping[str, object]:
     return {"lines": retention.forget_history(context.sessions, days)} if days else {}
 
 
+def _forget_audit(context: ChoreContext) -> Mapping[str, object]:
+    forgotten = 0
+    while some := transact(context.sessions, audit.forget):
+        forgotten += some
+    return {"lines": forgotten}
+
+
 def _forget_outbox(context: ChoreContext) -> Mapping[str, object]:
     return {"events": outbox.forget(context.sessions), "messages": deliveries.forget(context.sessions)}
 
@@ -191,4 +198,5 @@ _SELDOM: Final[Mapping[str, RunChore]] = {
     "litter": _tidy_storage,
     "history": _forget_history,
     "outbox": _forget_outbox,
+    "audit": _forget_audit,
 }
