@@ -174,9 +174,18 @@ class AuditQuery(Query):
     limit: int = Field(default=50, ge=1, le=200, description="Lines on a page.")
 
 
+class FacetsQuery(Query):
+    """Whose pictures are to be filtered."""
+
+    owner: str = Field(default="", max_length=200, description="For an admin: another owner's; else yours.")
+
+
 class JobsQuery(Query):
     """Which jobs to list."""
 
+    owner: str | None = Field(
+        default=None, max_length=200, description="For an admin: another owner's, or `*` for everybody's; else yours."
+    )
     state: list[DisplayState] = Field(default=[], description="Only jobs in these states.")
     cursor: int | None = Field(default=None, ge=1, le=MAX_ID, description="Value of `next` in the page before.")
     limit: int = Field(default=50, ge=1, le=200, description="Jobs on a page.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
 from typing import Final, get_args
+from urllib.parse import urlencode
 
-from flask import Blueprint, flash, redirect, render_template, request
+from flask import Blueprint, current_app, flash, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from api.languages import Lazy, _, lazy, ngettext
@@ -23,6 +24,7 @@ from api.sentences import refusal, said
 from api.services import services
 from api.use_cases import enlarge, sheets
 from api.use_cases import jobs as use_cases
+from shared.accounts.principal import Role
 from shared.errors import Conflict, Refused
 from shared.infotext import writer
 from shared.params.pools import DEFAULT_POOL
@@ -54,19 +56,29 @@ class Pages:
 
 @blueprint.get("")
 def jobs() -> str:
-    """List the owner's jobs, the latest first."""
+    """List one's own jobs, or those that an admin names, the latest first."""
     state = next((state for state in STATES if state == request.args.get("state")), None)
     cursor = number("cursor")
-    page = use_cases.jobs(services(), auth.principal(), [state] if state else [], cursor, JOBS_OF_A_PAGE)
+    who, owner = auth.principal(), request.args.get("owner", "").strip() or None
+    page = use_cases.jobs(services(), who, [state] if state else [], cursor, JOBS_OF_A_PAGE, owner=owner)
+    kept = {name: value for name, value in (("owner", owner), ("state", state)) if value}
     return render_template(
         "jobs.html",
         jobs=page.jobs,
         special=special.of_jobs(page.jobs),
-        next=page.next,
-        cursor=cursor,
+        next=page.next and address(kept | {"cursor": page.next}),
+        latest=cursor and address(kept),
+        tabs={one: address(kept | {"state": one}) for one in (None, *STATES)},
         state=state,
-        states=STATES,
+        others=owner,
+        names_others=who.role == Role.ADMIN and auth.has_keys(current_app),
     )
+
+
+def address(asked: Mapping[str, object]) -> str:
+    """Return the address of the list that is so filtered."""
+    query = urlencode({name: value for name, value in asked.items() if value})
+    return f"/jobs?{query}" if query else "/jobs"
 
 
 @blueprint.get("/<id:job_id>")

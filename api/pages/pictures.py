@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, flash, redirect, render_template, request
+from flask import Blueprint, Response, current_app, flash, redirect, render_template, request
 from pydantic import ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -22,6 +22,7 @@ from api.security import auth
 from api.sentences import refusal
 from api.services import services
 from api.use_cases import jobs, pictures
+from shared.accounts.principal import Role
 from shared.errors import FieldError, NotFound, NotLooked, Refused
 from shared.infotext import writer
 from shared.params.fields import RANDOM_SEED
@@ -66,9 +67,10 @@ def gallery() -> str:
         counted=asked_for(counted),
         has_more_filters=bool(wanted.keys() - _IN_SIGHT),
         misread=misread,
-        facets=pictures.facets(services(), auth.principal()) if is_first else None,
+        facets=pictures.facets(services(), auth.principal(), asked.owner) if is_first else None,
         count=pictures.count(services(), auth.principal(), counted) if is_first else None,
         most_counted=MOST_COUNTED,
+        names_others=auth.principal().role == Role.ADMIN and auth.has_keys(current_app),
         undo=_undo(request.args.get("undo", "")),
         address=lambda **changes: address(wanted | changes),
     )

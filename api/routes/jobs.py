@@ -40,8 +40,9 @@ def submit() -> Response:
 
 @blueprint.get("", responses=answers(JobPageBody, 200))
 def jobs(query: JobsQuery) -> Response:
-    """List the jobs, the latest first."""
-    return reply(use_cases.jobs(services(), auth.principal(), query.state, query.cursor, query.limit))
+    """List your jobs, the latest first; an admin lists those of others too."""
+    who = auth.principal()
+    return reply(use_cases.jobs(services(), who, query.state, query.cursor, query.limit, owner=query.owner))
 
 
 @blueprint.get("/<id:job_id>", responses=answers(JobBody, 200) | UNCHANGED | NOT_FOUND, openapi_extensions=LOOK)

@@ -19,7 +19,7 @@ from api.http.openapi import (
     content,
     section,
 )
-from api.http.parameters import ImagePath
+from api.http.parameters import FacetsQuery, ImagePath
 from api.http.responses import reply
 from api.http.zip_stream import zipped
 from api.schemas.jobs import API
@@ -50,9 +50,9 @@ def pictures(query: PicturesQuery) -> Response:
 
 
 @blueprint.get("/facets", responses=answers(FacetsBody, 200))
-def facets() -> Response:
+def facets(query: FacetsQuery) -> Response:
     """List the checkpoints, samplers, adapters and tags that the pictures can be filtered by."""
-    return reply(use_cases.facets(services(), auth.principal()))
+    return reply(use_cases.facets(services(), auth.principal(), query.owner))
 
 
 @blueprint.get("/<id:job_id>/<id:index>", responses=answers(PictureBody, 200) | NOT_FOUND)

@@ -36,6 +36,7 @@ class PictureFilter(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
+    owner: Text = Field(default="", max_length=200, description="For an admin: another owner's pictures; else yours.")
     words: str = Field(default="", max_length=400, description="Words of the prompt; all of them must be there.")
     checkpoint: Text = Field(default="", max_length=300, description="Title, name or short hash of the checkpoint.")
     adapter: Text = Field(default="", max_length=300, description="Name of a LoRA or hypernetwork of the prompt.")

@@ -153,12 +153,18 @@ def wait(services: Services, who: Principal, job_id: int, seconds: float) -> tup
         services.waits.give(who.owner)
 
 
-def jobs(
-    services: Services, who: Principal, states: Sequence[DisplayState], cursor: int | None, limit: int
+def jobs(  # noqa: PLR0913 - a page of a list
+    services: Services,
+    who: Principal,
+    states: Sequence[DisplayState],
+    cursor: int | None,
+    limit: int,
+    *,
+    owner: str | None = None,
 ) -> JobPageBody:
-    """Return a page of the owner's jobs, the latest first."""
-    shown = [ImageState(state) for state in states]
-    page = transact(services.sessions, lambda session: queries.jobs(session, who.own, shown, cursor, limit))
+    """Return a page of one's own jobs, or those that an admin names, the latest first. Raises Forbidden."""
+    whose, shown = who.names(owner), [ImageState(state) for state in states]
+    page = transact(services.sessions, lambda session: queries.jobs(session, whose, shown, cursor, limit))
     return JobPageBody.from_page(page, lambda job: _live(services, job))
 
 

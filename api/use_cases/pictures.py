@@ -31,7 +31,7 @@ from api.services import Services
 from api.use_cases import images
 from shared.accounts import audit
 from shared.accounts.audit import Action
-from shared.accounts.principal import Principal
+from shared.accounts.principal import EVERYBODY, Principal
 from shared.accounts.scope import Scope
 from shared.db.sessions import transact
 from shared.errors import Conflict, FieldError, Refused, Unavailable
@@ -52,9 +52,11 @@ def page(services: Services, who: Principal, asked: PicturesQuery) -> PicturePag
     with suppress(Unavailable):  # a database that takes no changes still has the others
         transact(services.sessions, reading.read)  # what has come since the chore's last run is found as well
 
+    whose = _named(who, asked.owner)
+
     def found(session: Session) -> queries.PicturePage:
-        wanted = _filter(session, who.owner, asked)
-        return queries.page(session, who.own, wanted, order=asked.order, cursor=asked.place, limit=asked.limit)
+        wanted = _filter(session, whose, asked)
+        return queries.page(session, whose, wanted, order=asked.order, cursor=asked.place, limit=asked.limit)
 
     return PicturePageBody.from_page(transact(services.sessions, found))
 
@@ -64,16 +66,19 @@ def moment(services: Services) -> datetime:
     return transact(services.sessions, queries.moment)
 
 
-def facets(services: Services, who: Principal) -> FacetsBody:
-    """Return what the owner's pictures can be filtered by."""
-    return FacetsBody.from_facets(transact(services.sessions, lambda session: queries.facets(session, who.owner)))
+def facets(services: Services, who: Principal, owner: str = "") -> FacetsBody:
+    """Return what one's own pictures can be filtered by, or, for an admin, those of a named owner.
+
+    Raises Forbidden, Refused.
+    """
+    whose = _named(who, owner).owner or who.owner
+    return FacetsBody.from_facets(transact(services.sessions, lambda session: queries.facets(session, whose)))
 
 
 def count(services: Services, who: Principal, asked: PictureFilter) -> int:
-    """Return how many of the owner's pictures are as asked for, counted up to `queries.MOST_COUNTED`."""
-    return transact(
-        services.sessions, lambda session: queries.count(session, who.own, _filter(session, who.owner, asked))
-    )
+    """Return how many pictures are as asked for, counted up to `queries.MOST_COUNTED`. Raises Forbidden, Refused."""
+    whose = _named(who, asked.owner)
+    return transact(services.sessions, lambda session: queries.count(session, whose, _filter(session, whose, asked)))
 
 
 def picture(services: Services, who: Principal, wanted: PictureId) -> PictureBody:
@@ -118,7 +123,7 @@ def act(services: Services, who: Principal, asked: PictureAction) -> ChangedBody
         raise Refused("These cannot be restored so.", (problem,))
     tag = changes.tag(asked.tag) if asked.tag else ""
     wanted = _wanted(services, who, asked)
-    whose = _whose(who, wanted)
+    whose = _whose(who, asked)
     return ChangedBody.from_changed(changes.change(services.sessions, whose, asked.action, wanted, tag, note=note))
 
 
@@ -128,7 +133,7 @@ def archive(services: Services, who: Principal, asked: PictureChoice) -> Iterato
     Raises Refused for too many, Conflict for none; NotFound and StorageAway as `images.archive` does.
     """
     wanted = _wanted(services, who, asked)
-    whose = _whose(who, wanted)
+    whose = _whose(who, asked)
     page = transact(services.sessions, lambda session: queries.page(session, whose, wanted, limit=MOST_OF_A_ZIP))
     if page.next:
         accepted = f"at most {MOST_OF_A_ZIP:,} pictures"
@@ -156,7 +161,7 @@ def _wanted(services: Services, who: Principal, asked: PictureChoice) -> Filter:
 
     def read(session: Session) -> Filter:
         reading.read(session)
-        return _filter(session, who.owner, given)
+        return _filter(session, _named(who, given.owner), given)
 
     return transact(services.sessions, read)
 
@@ -168,12 +173,21 @@ def _note(session: Session, owners: Mapping[str, int], who: Principal, action: A
             audit.note(session, who, action, counted(pictures, "picture"), whose=owner)
 
 
-def _whose(who: Principal, wanted: Filter) -> Scope:
-    """Return among whose pictures to look: of what is not named one by one, one's own alone."""
-    return who.own if wanted.ids is None else who.scope
+def _whose(who: Principal, asked: PictureChoice) -> Scope:
+    """Return among whose pictures to look: of what is not named one by one, those of one owner alone."""
+    return who.scope if asked.filter is None else _named(who, asked.filter.owner)
 
 
-def _filter(session: Session, owner: str, asked: PictureFilter) -> Filter:
+def _named(who: Principal, owner: str) -> Scope:
+    """Return whose pictures are meant: one owner's. Raises Forbidden, Refused."""
+    if owner == EVERYBODY:
+        accepted = "the name of an owner, or nothing for yourself"
+        raise Refused("Pictures are those of one owner.", (FieldError("owner", "is not one owner", accepted),))
+    return who.names(owner or None)
+
+
+def _filter(session: Session, whose: Scope, asked: PictureFilter) -> Filter:
+    owner = whose.owner or ""
     width, _, height = asked.size.partition("x")
     return Filter(
         words=asked.words,

@@ -23,7 +23,7 @@ _LONGEST: Final = 500  # characters of a detail
 
 
 class Action(StrEnum):
-    """What is written down."""
+    """A deed that is written down."""
 
     KEY_MADE = "key.made"
     KEY_REVOKED = "key.revoked"

@@ -1,0 +1,94 @@
+"""An admin lists what others have, if they say whose; nobody else does."""
+
+from __future__ import annotations
+
+import pytest
+
+from api.services import EXTENSION
+from shared.accounts import keys
+from shared.accounts.principal import LOCAL, Role
+from shared.db.sessions import transact
+from shared.queue import transitions
+from tests.support.queueing import Farmhand
+
+
+@pytest.fixture(scope="module")
+def app(standing_app):
+    return standing_app
+
+
+@pytest.fixture(scope="module")
+def sent(app):
+    """The headers of each owner's key; ann and bob each have a job with a picture."""
+    sessions, made = app.extensions[EXTENSION].sessions, {}
+    for owner, role in (("root", Role.ADMIN), ("oz", Role.OPERATOR), ("ann", Role.USER), ("bob", Role.USER)):
+        wanted = keys.NewKey(owner, role, "of a test")
+        key = transact(sessions, lambda session, wanted=wanted: keys.create(session, wanted, LOCAL, others=True)).key
+        made[owner] = {"Authorization": f"Bearer {key}"}
+    client = app.test_client(use_cookies=False)
+    for owner in ("ann", "bob"):
+        client.post("/api/v1/jobs", json={"prompt": f"sea of {owner}", "steps": 2}, headers=made[owner])
+    hand = Farmhand(sessions)
+    worker = hand.worker()
+    while ours := worker.claim():
+        hand.run(transitions.finish, ours, 9)
+    return made
+
+
+@pytest.fixture
+def ask(client, sent):
+    return lambda path, who: client.get(path, headers=sent[who])
+
+
+def owners(answer, of="jobs"):
+    return [one["owner"] for one in answer.get_json()[of]]
+
+
+def prompts(answer):
+    return [one["params"]["prompt"] for one in answer.get_json()["pictures"]]
+
+
+def test_jobs_are_ones_own_unless_an_admin_names_others(ask):
+    jobs = "/api/v1/jobs"
+    assert owners(ask(jobs, "ann")) == owners(ask(f"{jobs}?owner=ann", "ann")) == ["ann"]
+    assert owners(ask(jobs, "root")) == []
+    assert owners(ask(f"{jobs}?owner=ann", "root")) == ["ann"]
+    assert sorted(owners(ask(f"{jobs}?owner=*&state=succeeded", "root"))) == ["ann", "bob"]
+
+
+def test_pictures_are_ones_own_unless_an_admin_names_another_owner(ask):
+    pictures = "/api/v1/pictures"
+    assert prompts(ask(f"{pictures}?owner=bob&words=sea", "root")) == ["sea of bob"]
+    assert prompts(ask(pictures, "root")) == []
+    assert ask(f"{pictures}/facets?owner=bob", "root").get_json()["samplers"]
+    refused = ask(f"{pictures}?owner=*", "root")
+    assert (refused.status_code, refused.get_json()["errors"][0]["field"]) == (422, "owner")
+
+
+@pytest.mark.parametrize("who", ["ann", "oz"])
+@pytest.mark.parametrize(
+    "path", ["/api/v1/jobs", "/api/v1/pictures", "/api/v1/pictures/facets", "/api/v1/usage", "/jobs", "/pictures"]
+)
+def test_nobody_else_names_others(ask, who, path):
+    answer = ask(f"{path}?owner=bob", who)
+    assert answer.status_code == 403
+    assert "sea of bob" not in answer.text
+
+
+def test_what_an_admin_does_with_all_of_a_filter_concerns_the_owner_that_it_names(client, sent):
+    asked = {"action": "favourite", "filter": {"owner": "bob"}}
+    actions = "/api/v1/pictures/actions"
+    assert client.post(actions, json=asked, headers=sent["root"]).get_json()["pictures"] == 1
+    assert client.post(actions, json=asked, headers=sent["ann"]).status_code == 403
+    own = {"action": "favourite", "filter": {}}
+    assert client.post(actions, json=own, headers=sent["root"]).get_json()["pictures"] == 0
+
+
+def test_pages_of_an_admin_keep_to_the_owner_that_they_show(ask):
+    jobs = ask("/jobs?owner=bob", "root").text
+    assert "sea of bob" in jobs
+    assert "sea of ann" not in jobs
+    assert 'href="/jobs?owner=bob&amp;state=held"' in jobs
+    pictures = ask("/pictures?owner=bob", "root").text
+    assert '<input type="hidden" name="owner" value="bob">' in pictures
+    assert 'name="owner"' not in ask("/pictures", "bob").text
