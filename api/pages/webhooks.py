@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from flask import Blueprint, Response, flash, redirect, render_template, request
+from flask import Blueprint, Response, flash, redirect, render_template, request, session
 from werkzeug.wrappers import Response as AnyResponse
 
 from api.http.body import valid
@@ -29,6 +29,7 @@ KIND_WORDS: Final = {
 }
 _STATES: Final = {"delivered": "succeeded", "dead": "failed", "waiting": "queued"}  # the colours of their badges
 STATE_WORDS: Final = {"delivered": lazy("arrived"), "dead": lazy("given up"), "waiting": lazy("waits")}
+_MADE: Final = "made-secret"  # in the session: a webhook and its secret that was not shown yet
 _SHOWN: Final = 30  # deliveries of one webhook
 
 blueprint = Blueprint("webhooks_pages", __name__, url_prefix="/webhooks")
@@ -41,8 +42,8 @@ def webhooks() -> str:
 
 
 @blueprint.post("")
-def make() -> Response:
-    """Make a webhook, and show its secret this once."""
+def make() -> AnyResponse:
+    """Make a webhook, whose page shows its secret this once."""
     kinds = request.form.getlist("kinds")
     given = {"url": request.form.get("url", "").strip(), "kinds": kinds or None}
     given |= {name: request.form.get(name, "") for name in ("name", "format")}
@@ -55,14 +56,21 @@ def make() -> Response:
 
 
 @blueprint.get("/<id:webhook_id>")
-def webhook(webhook_id: int) -> str:
-    """Show a webhook and its latest messages."""
-    return _one(use_cases.find(services(), auth.principal(), webhook_id))
+def webhook(webhook_id: int) -> Response:
+    """Show a webhook and its latest messages, and this once the secret that was just made."""
+    found = use_cases.find(services(), auth.principal(), webhook_id)
+    made_for, secret = session.get(_MADE, (None, None))
+    if made_for != webhook_id:
+        return Response(_one(found))
+    del session[_MADE]
+    answer = Response(_one(found.model_copy(update={"secret": secret})))
+    answer.headers["Cache-Control"] = "no-store"
+    return answer
 
 
 @blueprint.post("/<id:webhook_id>/rotate")
-def rotate(webhook_id: int) -> Response:
-    """Give a webhook a new secret, and show it this once."""
+def rotate(webhook_id: int) -> AnyResponse:
+    """Give a webhook a new secret, which its page shows this once."""
     return _once(use_cases.rotate(services(), auth.principal(), webhook_id))
 
 
@@ -122,11 +130,10 @@ def _list(typed: Mapping[str, str] | None = None, errors: Mapping[str, FieldErro
     )
 
 
-def _once(made: WebhookBody) -> Response:
-    """Return the page with a secret; no browser keeps it."""
-    answer = Response(_one(made), 200)
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+def _once(made: WebhookBody) -> AnyResponse:
+    """Lead to the page that shows a secret once, so that nothing is made again when it is loaded again."""
+    session[_MADE] = (made.id, made.secret)
+    return redirect(f"/webhooks/{made.id}", 303)
 
 
 def _one(webhook: WebhookBody) -> str:

@@ -533,10 +533,14 @@ def test_deliveries_are_listed_by_state_and_replayed_over_the_api(client, farm, 
 
 
 def test_page_shows_a_secret_once_and_sends_a_test(client):
-    made = page(send_form(client, "/webhooks", url="https://example.com/hook", name="mine", format="standard"))
-    assert "whsec_" in made.text
+    made = send_form(client, "/webhooks", url="https://example.com/hook", name="mine", format="standard")
+    assert made.status_code == 303, "loaded again, it makes no second one"
+    shown = client.get(made.location)
+    assert ("whsec_" in shown.text, shown.headers["Cache-Control"]) == (True, "no-store")
     [listed] = [one for one in look(client, "/webhooks").all("a") if "/webhooks/" in one.attributes["href"]]
     here = listed.attributes["href"]
+    assert "whsec_" not in look(client, here).text
+    assert "whsec_" in look(client, send_form(client, f"{here}/rotate").location).text
     assert "whsec_" not in look(client, here).text
     send_form(client, f"{here}/test")
     assert "a test" in look(client, here).text
