@@ -23,6 +23,7 @@ from shared.db.sessions import transact
 from shared.db.states import FINAL
 from shared.errors import Unavailable
 from shared.maintenance import outbox
+from shared.maintenance.outbox import Place
 from shared.messaging.events import JobChanged, JobEnded, PreviewChanged, Progress, Received, Subscription
 
 HEARTBEAT_SECONDS: Final = 5  # a client that left silently is found by writing
@@ -126,13 +127,13 @@ class Stream(Held):
 
 
 class Ends(Held):
-    """The ends of an owner's jobs: those after the outbox's event `after` first, then each as it comes.
+    """The ends of an owner's jobs: those after a place of the outbox first, then each as it comes.
 
     It lasts a minute, after which a client comes back with the id of the last one: what Redis lost is read then.
     Raises Unavailable.
     """
 
-    def __init__(self, services: Services, who: Principal, after: int | None) -> None:
+    def __init__(self, services: Services, who: Principal, after: Place | None) -> None:
         super().__init__(services, who)
         with ExitStack() as held:
             if not services.streams.take(who.owner):
@@ -140,14 +141,17 @@ class Ends(Held):
             held.callback(services.streams.give, who.owner)
             self._subscription = held.enter_context(services.events.subscribe(who.owner))
             missed = transact(services.sessions, lambda session: outbox.ends(session, who.own, after))
-            self._missed, self._first = missed.events, missed.last if after is None else after
+            self._missed, self._place = missed.events, missed.place
+            self._first = missed.place if after is None else after
             self._held = held.pop_all()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield _written("hello", str(self._first), {})
         told = {event.id for event in self._missed}
         for event in self._missed:
-            yield _written("ended", str(event.id), {"job": event.job_id, "state": event.state})
+            is_last = event is self._missed[-1]
+            place = self._place if is_last else self._first.past(event.id)  # if it breaks off, the others come again
+            yield _written("ended", str(place), {"job": event.job_id, "state": event.state})
         began = wrote = time.monotonic()
         while self._may_go_on() and time.monotonic() - began < _ENDS_SECONDS:
             received = await next_event(self._subscription, _TURN_SECONDS)

@@ -11,7 +11,7 @@ from api.schemas.jobs import API
 from api.security import auth
 from api.services import services
 from api.use_cases import jobs
-from shared.params.fields import MAX_ID
+from shared.maintenance.outbox import Place
 
 STREAM = content(
     "text/event-stream",
@@ -52,8 +52,8 @@ def ends() -> Response:
     """Follow the ends of all of your jobs.
 
     A stream lasts a minute. Come back with the id of the last event as Last-Event-ID, as browsers do: what ended
-    meanwhile comes first, of the last week and at most 100.
+    meanwhile comes first, of the last week and at most 100. One that ended at the same moment as the last may come
+    again.
     """
-    after = request.headers.get("Last-Event-ID", "")
-    is_id = after.isdecimal() and len(after) < len(str(MAX_ID))
-    return _sent(sse.Ends(services(), auth.principal(), int(after) if is_id else None))
+    after = Place.read(request.headers.get("Last-Event-ID", ""))
+    return _sent(sse.Ends(services(), auth.principal(), after))

@@ -81,9 +81,6 @@ _OPERATOR: Final = """
 """
 _ADMIN: Final = """
     audit.audit audit_pages.audit
-"""
-
-_ADMIN: Final = """
     limits.change limits.clear limits.owners limits_pages.change limits_pages.clear
     owners.wipe
 """

@@ -382,6 +382,7 @@ class Outbox(Base):
         Index("ix_outbox_due", "due_at", "id", postgresql_where=text("delivered_at IS NULL")),
         Index("ix_outbox_delivered_at", "delivered_at", postgresql_where=text("delivered_at IS NOT NULL")),
         Index("ix_outbox_dead", "dead_at", postgresql_where=text("dead_at IS NOT NULL")),
+        Index(None, "transaction"),
     )
 
     id: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
@@ -395,6 +396,11 @@ class Outbox(Base):
     reason: Mapped[str | None]  # why it could not be delivered the last time
     dead_at: Mapped[datetime | None]  # set aside: nobody tries it again until a person says so
     state: Mapped[str | None]  # that the job ended in; None: written before revision 0031
+    # That made the event, and the oldest one that had not ended by then; None: written before revision 0042.
+    transaction: Mapped[int | None] = mapped_column(server_default=text("pg_current_xact_id()::text::bigint"))
+    horizon: Mapped[int | None] = mapped_column(
+        server_default=text("pg_snapshot_xmin(pg_current_snapshot())::text::bigint")
+    )
 
 
 _UNSENT: Final = text("delivered_at IS NULL AND dead_at IS NULL")

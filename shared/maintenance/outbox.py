@@ -10,6 +10,7 @@ outage of the storage or the database does that, however long it takes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -177,18 +178,50 @@ def try_again(session: Session) -> int:
     return int(session.execute(_TRY_AGAIN).rowcount)  # type: ignore[attr-defined]  # of every UPDATE
 
 
+class Place(NamedTuple):
+    """How far somebody has read the ends of jobs.
+
+    Ids alone do not say it: they are given out in the order in which transactions write, which may commit in another.
+    """
+
+    event: int  # the latest
+    horizon: int | None = None  # every older transaction had ended by then; None: as the event itself says
+
+    @classmethod
+    def read(cls, written: str) -> Place | None:
+        """Return the place that `str` has written; None if it is none."""
+        found = _PLACE.fullmatch(written)
+        return cls(int(found[1]), int(found[2]) if found[2] else None) if found else None
+
+    def past(self, event_id: int) -> Place:
+        """Return the place of who has read one more event; an older one leaves it as it is."""
+        return Place(event_id) if event_id > self.event else self
+
+    def __str__(self) -> str:
+        return str(self.event) if self.horizon is None else f"{self.event}-{self.horizon}"
+
+
 class Ends(NamedTuple):
-    """Ends of jobs that the outbox still has, and the id of the latest event of all."""
+    """Ends of jobs that the outbox still has, and the place of who has read them."""
 
     events: list[OutboxEvent]
-    last: int
+    place: Place
 
 
-# A week of events at most, from the primary key on.
+_PLACE: Final = re.compile(r"([0-9]{1,18})(?:-([0-9]{1,18}))?")
+_NOW: Final = text("""
+    SELECT coalesce(max(id), 0), pg_snapshot_xmin(pg_current_snapshot())::text::bigint FROM outbox
+""")
+# A week of events at most. Indexes: the primary key, ix_outbox_transaction.
 _ENDS = text(f"""
     SELECT id, kind, at, job_id, owner, state
     FROM outbox
-    WHERE id > :after
+    WHERE (
+          id > :event
+          -- It may have committed after the event of the place.
+          OR transaction >= coalesce(CAST(:horizon AS bigint), (SELECT horizon FROM outbox WHERE id = :event))
+      )
+      AND id <> :event
       AND kind = 'job_ended'
       AND {OWNED}
     ORDER BY id DESC
@@ -196,12 +229,17 @@ _ENDS = text(f"""
 """)  # noqa: S608 - a constant
 
 
-def ends(session: Session, whose: Scope, after: int | None) -> Ends:
-    """Return the ends of jobs after the event `after`, of many the latest; None: none of them."""
-    last = session.scalar(text("SELECT max(id) FROM outbox")) or 0
-    given = {"whose": whose.owner, "after": last if after is None else after, "most": _MOST_ENDS}
-    found = [OutboxEvent(**row) for row in session.execute(_ENDS, given).mappings()]
-    return Ends(found[::-1], last)
+def ends(session: Session, whose: Scope, after: Place | None) -> Ends:
+    """Return the ends of jobs after a place, of many the latest; None: none of them.
+
+    An end that was written at the same time as that of the place may be among them although it was read before.
+    """
+    last, horizon = session.execute(_NOW).one()  # read first: what commits meanwhile is found again the next time
+    if after is None:
+        return Ends([], Place(last, horizon))
+    found = session.execute(_ENDS, after._asdict() | {"whose": whose.owner, "most": _MOST_ENDS}).mappings()
+    events = [OutboxEvent(**row) for row in found][::-1]
+    return Ends(events, Place(max(after.event, *(event.id for event in events[-1:])), horizon) if events else after)
 
 
 def forget(sessions: Sessions) -> int:

@@ -13,6 +13,7 @@ from api.http import sse
 from api.services import EXTENSION
 from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import transact
+from shared.maintenance import outbox
 from shared.messaging.events import Events, ImageChanged, JobChanged, JobEnded, Progress
 from shared.queue import queries, transitions
 from tests.support import loops
@@ -287,6 +288,28 @@ def test_who_comes_back_is_told_what_ended_meanwhile(ends, sessions, job_factory
     stream = ends(**{"Last-Event-ID": before})
     assert next(stream)[0] == "hello"
     assert [next(stream)[2]["job"] for _ in range(2)] == [first.id, other.id]
+
+
+def test_end_that_commits_after_a_later_one_is_told_to_who_comes_back(ends, sessions, job_factory):
+    hand = Farmhand(sessions)
+    early, late = job_factory(), job_factory()
+    worker = hand.worker()
+    claims = {ours.job_id: ours for ours in (worker.claim(), worker.claim())}
+    _, begun, _ = next(ends())
+    with sessions() as slow:
+        transitions.finish(slow, claims[early.id], 9)
+        hand.finish(claims[late.id])
+        stream = ends(**{"Last-Event-ID": begun})
+        next(stream)
+        _, place, told = next(stream)
+        assert told["job"] == late.id
+        slow.commit()
+    found = hand.run(outbox.ends, EVERYBODYS, None)
+    as_live = str(found.place.event)  # the id that an end has which comes as it happens
+    for seen in (place, as_live):
+        again = ends(**{"Last-Event-ID": seen})
+        next(again)
+        assert next(again)[2]["job"] == early.id
 
 
 def test_stream_of_ends_is_over_after_a_while(ends, monkeypatch):

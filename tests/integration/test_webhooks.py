@@ -383,7 +383,7 @@ def test_event_that_comes_again_after_its_message_was_forgotten_keeps_the_id(far
 def test_pause_waits_for_what_is_being_recorded_and_gives_it_up(farm, endpoint, job_factory, receiver):
     made = endpoint(receiver.url).endpoint
     farm.run(transitions.cancel, EVERYBODYS, job_factory(owner="ann").id)
-    event = farm.run(outbox.ends, EVERYBODYS, 0).events[-1]
+    event = farm.run(outbox.ends, EVERYBODYS, outbox.Place(0)).events[-1]
     with farm.sessions.begin() as recording:
         deliveries._record(recording, event, BASE)
         with farm.sessions() as pausing:
