@@ -17,6 +17,8 @@ LINES_OF_A_PAGE: Final = 50
 WORDS: Final = {
     Action.KEY_MADE: lazy("made a key"),
     Action.KEY_REVOKED: lazy("revoked a key"),
+    Action.LIMITS_SET: lazy("set limits"),
+    Action.LIMITS_CLEARED: lazy("cleared limits"),
     Action.WORKER_DRAINED: lazy("paused a worker"),
     Action.WORKER_RESUMED: lazy("resumed a worker"),
     Action.WEBHOOK_MADE: lazy("made a webhook"),

@@ -27,6 +27,8 @@ class Action(StrEnum):
 
     KEY_MADE = "key.made"
     KEY_REVOKED = "key.revoked"
+    LIMITS_SET = "limits.set"
+    LIMITS_CLEARED = "limits.cleared"
     WORKER_DRAINED = "worker.drained"
     WORKER_RESUMED = "worker.resumed"
     WEBHOOK_MADE = "webhook.made"
