@@ -614,6 +614,19 @@ def doctor(
     raise typer.Exit(examine(os.environ, tuple(checks or ()), as_json=as_json))
 
 
+@app.command()
+def mcp(
+    *,
+    http: Annotated[bool, typer.Option("--http", help="By HTTP, each caller with a key; else one, by stdin.")] = False,
+    host: Annotated[str, typer.Option(help="Address to listen at, with --http.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at, with --http.")] = 8765,
+) -> None:
+    """Give language models the farm as tools, by the Model Context Protocol."""
+    from cli.mcp_command import serve
+
+    serve(_settings(), (host, port) if http else None)
+
+
 @database.command("upgrade")
 def upgrade(*, as_json: AsJson = False) -> None:
     """Bring the database to this version. `farm up` does it by itself."""

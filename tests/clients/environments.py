@@ -26,12 +26,13 @@ class Client:
         asked = f"from importlib.metadata import version; print(version({self.package!r}))"
         return self._ran("-c", asked).strip()
 
-    def calls(self, script: str, *arguments: str) -> dict[str, Any]:
-        """Return what a script of this folder prints as JSON, run with the client."""
-        told: dict[str, Any] = json.loads(self._ran(str(HERE / script), *arguments))
+    def calls(self, script: str, *arguments: str, given: str = "") -> dict[str, Any]:
+        """Return what a script of this folder prints as JSON, run with the client; `given` is its standard input."""
+        told: dict[str, Any] = json.loads(self._ran(str(HERE / script), *arguments, given=given))
         return told
 
-    def _ran(self, *arguments: str) -> str:
-        done = subprocess.run([self._python, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    def _ran(self, *arguments: str, given: str = "") -> str:
+        command = [self._python, *arguments]
+        done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
         return done.stdout
