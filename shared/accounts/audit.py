@@ -15,8 +15,8 @@ from sqlalchemy import or_, select, text
 from sqlalchemy.orm import Session
 
 from shared.accounts.principal import Principal
+from shared.db.storable import storable
 from shared.db.tables import AuditLine
-from shared.queue.history import storable
 
 _BATCH: Final = 1000
 _LONGEST: Final = 500  # characters of a detail

@@ -16,12 +16,12 @@ import structlog
 from sqlalchemy.orm import Session
 
 from shared.accounts import keys, limit_rows
+from shared.accounts.configured import Configured
 from shared.accounts.keys import Standing
 from shared.accounts.limit_rows import LimitRow
 from shared.accounts.principal import LOCAL, Principal, Role
 from shared.db.sessions import Sessions, transact
 from shared.errors import Unavailable
-from shared.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -30,7 +30,7 @@ FRESH_SECONDS: Final = 0.9
 _NOTE_SECONDS: Final = 60.0  # between two notes by one process that a key was used, also if the first was not taken
 
 
-def _principal(settings: Settings, owner: str) -> Principal:
+def _principal(settings: Configured, owner: str) -> Principal:
     """Return who asks with a key of FARM_API_KEYS."""
     return Principal(owner, Role.ADMIN if owner in settings.admin_names else Role.USER)
 
@@ -58,7 +58,7 @@ class Keyring:
     """
 
     def __init__(
-        self, settings: Settings, sessions: Sessions, secret: str, clock: Callable[[], float] = time.monotonic
+        self, settings: Configured, sessions: Sessions, secret: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._is_loopback = settings.is_loopback
         self._signs_in = settings.signs_in

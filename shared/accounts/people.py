@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from shared.accounts import keys
+from shared.accounts.configured import Configured
 from shared.accounts.principal import Principal, Role
 from shared.errors import Forbidden
-from shared.settings import Settings
 
 
-def person(settings: Settings, name: str, role: Role | None = None) -> Principal:
+def person(settings: Configured, name: str, role: Role | None = None) -> Principal:
     """Return who asks; without a role theirs is an admin's if FARM_ADMINS names them, else FARM_SIGN_IN_ROLE.
 
     Raises Forbidden if the name cannot be an owner's.

@@ -17,8 +17,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from shared.db.states import WorkerState
+from shared.db.storable import storable
 from shared.errors import NotFound
-from shared.queue.history import Event, storable
+from shared.queue.history import Event
 
 _LOCK: Final = 0x57E9FA26  # key of the advisory lock; keys of two numbers, as of `locks` and `uploads`, are apart
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
-
-REASON_CHARS: Final = 2000
 
 
 class Event(StrEnum):
@@ -45,11 +42,6 @@ def with_history(move: str, answer: str) -> TextClause:
         )
         {answer.strip()}
     """)  # noqa: S608 - both are constants of the modules beside this one
-
-
-def storable(reason: str) -> str:
-    """Return `reason` without what PostgreSQL cannot store: messages quote file names and file contents."""
-    return reason.encode(errors="replace").decode().replace("\x00", "?")[:REASON_CHARS]
 
 
 # Index: job_id, id.

@@ -24,12 +24,13 @@ from sqlalchemy.orm import Session
 from shared.accounts.scope import OWNED, Scope
 from shared.accounts.usage import CARD_SHARE, WRITE_USAGE
 from shared.db.states import ImageState, JobState
+from shared.db.storable import storable
 from shared.db.tables import Job
 from shared.errors import Conflict
 from shared.quantities import counted
 from shared.queue.claim import Claim
 from shared.queue.conflicts import no_job, refusal
-from shared.queue.history import Event, storable, with_history
+from shared.queue.history import Event, with_history
 from shared.queue.job_end import TAKE_DOWN, take_down
 
 

@@ -13,8 +13,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from shared.db.states import WorkerState
+from shared.db.storable import storable
 from shared.models.memory import Precision
-from shared.queue.history import Event, storable
+from shared.queue.history import Event
 from shared.queue.reaper import leave
 
 __all__ = ["Heartbeat", "ResidentModel", "heartbeat", "leave", "register", "resident_models"]

@@ -14,15 +14,15 @@ from tests.support.browsing import look, page, send
 from tests.support.page_texts import shown
 
 _NAMES: Final = """
-Stepfarm Discord Slack English API JSON HTTP ID SHA UTC PNG JPEG WebP BMP GIF URL CSV data zip px MB KB GB CPU CUDA NV
-VRAM Redis FARM MODELS Prompt Negative prompt Checkpoint VAE Sampler Schedule Seed CFG Steps Clip skip Tiling Hires
+Stepfarm Discord Slack English API JSON HTTP ID SHA UTC PNG JPEG WebP BMP GIF URL CSV data zip px MB KB GB
+NV VRAM Redis FARM MODELS Prompt Negative prompt Checkpoint VAE Sampler Schedule Seed CFG Steps Clip skip Tiling Hires
 Upscaler img2img Mask Denoising Outpaint Outpainting Inpainting Variation seed strength Refiner Restore faces
 Embedding Hypernetwork LoRA CLIP SDXL SD ControlNet IP Adapter Canny canny Tile tile Inpaint blur threshold
 union Eta eta Churn sigma Rho NGMS SNR Zero terminal rescale ENSD torch CodeFormer GFPGANv refiner words null
 automatic none Ctrl Enter Euler LMS Heun DPM DPM2 SDE DDIM PLMS UniPC LCM TCD Restart ER Karras Exponential
 Polyexponential SGM Uniform KL Optimal Align Your Simple Normal Beta Turbo fast adaptive Stable Diffusion XL
 Kandinsky IPNDM DEIS ancestral Latent nearest exact bicubic antialiased bilinear Lanczos Nearest None scale to
-demo sd local host cpu default
+demo sd local host cpu default MiB GPU CPU CUDA
 Original No norm Ignore Shift Delete ipadapter GFPGAN pth safetensors many nan name
 """
 NAMES: Final = frozenset(_NAMES.split())

@@ -9,10 +9,11 @@ from sqlalchemy import select, text
 
 from shared.accounts.scope import EVERYBODYS, Scope
 from shared.db import sessions as database
+from shared.db import storable
 from shared.db.states import JobState
 from shared.db.tables import History, Image, Job
 from shared.errors import Conflict, NotFound
-from shared.queue import history, holds, rescheduling, transitions
+from shared.queue import holds, rescheduling, transitions
 from shared.queue.rescheduling import Change
 from shared.queue.transitions import Ended, Finish
 from tests.support.queueing import Farmhand
@@ -179,7 +180,7 @@ def test_fail_takes_any_text_as_its_reason(hand, job_factory):
 
     reason = hand.images(job.id)[0].reason
     assert reason.startswith("cannot read ??.safetensors")
-    assert len(reason) == history.REASON_CHARS
+    assert len(reason) == storable.REASON_CHARS
 
 
 def test_a_newcomer_is_served_within_as_many_claims_as_owners_wait(hand, job_factory):
