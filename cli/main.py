@@ -13,6 +13,7 @@ from cli import error_boundary
 from cli.keys_command import keys
 from cli.limits_command import limits
 from cli.render_command import RenderCommand, SweepCommand, render, sweep
+from cli.shares_command import share, shares
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -100,6 +101,8 @@ def chores(
 
 app.command(cls=RenderCommand)(render)
 app.command(cls=SweepCommand)(sweep)
+app.command()(share)
+app.command()(shares)
 
 
 @app.command()
@@ -275,6 +278,10 @@ def change(
         str | None, typer.Option(metavar="INSTANT", help="Images that have not started by then are cancelled; or none.")
     ] = None,
     hold: Annotated[bool | None, typer.Option("--hold/--release", help="Hold what waits, or queue it.")] = None,
+    after: Annotated[
+        list[str] | None, typer.Option(metavar="JOB", help="Wait for these jobs (12,13), or for none.")
+    ] = None,
+    on: Annotated[str | None, typer.Option(help="success or end: what of these jobs it waits for.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Change where and when the waiting pictures of a job start; running ones go on."""
@@ -282,9 +289,12 @@ def change(
     from cli.connect import connect
 
     asked = {"priority": priority, "pool": pool, "urgent": urgent, "expires_at": expires, "hold": hold}
-    given: dict[str, object] = {name: value for name, value in asked.items() if value is not None}
+    beside = {"after": after or None, "on": on}
+    given: dict[str, object] = {name: value for name, value in (asked | beside).items() if value is not None}
     if expires == "none":
         given["expires_at"] = None
+    if after == ["none"]:
+        given["after"] = []
     with connect(_settings()) as client:
         jobs.change(client, job, given, as_json=as_json)
 

@@ -11,11 +11,12 @@ from client.calls.keys import Keys
 from client.calls.owners import Owners
 from client.calls.pictures import Pictures
 from client.calls.presets import Presets
+from client.calls.shares import Shares
 from client.calls.usage import Usage
 from client.calls.webhooks import Webhooks
 
 
-class Calls(Jobs, Pictures, Farm, Presets, Webhooks, Keys, Owners, Usage):
+class Calls(Jobs, Pictures, Farm, Presets, Webhooks, Keys, Owners, Usage, Shares):
     """The calls of both clients."""
 
     url: str

@@ -87,7 +87,7 @@ class Jobs:
 
     @call
     def change(self, /, job_id: int, **scheduling: Any) -> Steps[Change]:  # noqa: ANN401 - JSON
-        """Change pool, priority, urgent, expires_at or hold of a job of which images wait."""
+        """Change pool, priority, urgent, expires_at, hold, after or on of a job of which images wait."""
         return _changed("PATCH", f"{API}/jobs/{job_id}", json=scheduling)
 
     @call
