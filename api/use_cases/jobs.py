@@ -206,7 +206,10 @@ def cancel(
 
 
 def retry(services: Services, who: Principal, job_id: int, index: int | None = None) -> ChangeBody:
-    """Put failed and cancelled images back, with tickets. Raises NotFound, Conflict, Refused."""
+    """Put failed and cancelled images back, with tickets for those that wait for no job.
+
+    Raises NotFound, Conflict, Refused.
+    """
 
     def retry_images(session: Session) -> tuple[int, queries.JobView]:
         owner = queries.owner(session, who.scope, job_id)
@@ -214,11 +217,11 @@ def retry(services: Services, who: Principal, job_id: int, index: int | None = N
             backlog.check(session, owner, services.settings.limits)
         if owner == who.owner:
             allowance.check(session, allowance.again(session, owner, job_id, index), who.limits)
-        images = transitions.retry(session, who.scope, job_id, index)
+        images = dependencies.retry(session, who.scope, job_id, index)
         return images, _noted(session, who, Action.JOB_RETRIED, job_id)
 
     images, view = transact(services.sessions, retry_images)
-    services.tickets.publish(view.pool, images)
+    services.tickets.publish(view.pool, min(images, view.counts[ImageState.QUEUED]))
     return _changed(services, view, images)
 
 

@@ -51,6 +51,9 @@ def problems(session: Session, owner: str, after: Collection[int], on: DependsOn
     return []
 
 
+_LOCK_JOBS = text("SELECT id FROM jobs WHERE id = ANY(CAST(:jobs AS bigint[])) ORDER BY id FOR NO KEY UPDATE")
+
+
 def open_ones(
     session: Session, owner: str, after: Collection[int], on: DependsOn, waiting: int | None = None
 ) -> list[int]:
@@ -59,8 +62,7 @@ def open_ones(
     """
     if not after:
         return []
-    locked = select(Job.id).where(Job.id.in_([*after, waiting])).order_by(Job.id).with_for_update(key_share=True)
-    session.scalars(locked).all()
+    session.execute(_LOCK_JOBS, {"jobs": [*after, waiting]})
     if wrong := problems(session, owner, after, on):
         raise Refused(f"The job cannot wait for others: {wrong[0].message}.", tuple(wrong))
     found = _states(session, owner, after)
@@ -248,6 +250,53 @@ def change(session: Session, job_id: int, after: tuple[int, ...] | None, on: Dep
     elif job.waits:
         _release(session, job_id, "it waits for no other job")
     session.execute(_SET, {"job_id": job_id, "after": list(wanted), "on": when, "waits": bool(waits_for)})
+
+
+_WAITED = text(f"SELECT owner, after FROM jobs WHERE id = :job_id AND waits AND {OWNED}")  # noqa: S608 - a constant
+_LOCK_RETRIED = text("""
+    SELECT id
+    FROM images
+    WHERE job_id = :job_id
+      AND state IN ('failed', 'cancelled')
+    ORDER BY id
+    FOR UPDATE
+""")
+_IS_ANY_HELD = text("SELECT EXISTS (SELECT FROM images WHERE job_id = :job_id AND state = 'held')")
+_HOLD_RETRIED = hold_statement("""
+        SELECT id
+        FROM images
+        WHERE job_id = :job_id
+          AND state = 'queued'
+        ORDER BY id
+        FOR UPDATE
+    """)
+
+
+def retry(session: Session, whose: Scope, job_id: int, index: int | None = None) -> int:
+    """Do as `transitions.retry`, but what was cancelled while it waited for other jobs waits for them again.
+
+    It is queued if they have ended: a person who retries it then wants it now, also where one of them has failed. So
+    it is if one of them waits for this job by now.
+    """
+    named = {"whose": whose.owner, "job_id": job_id}
+    waited = session.execute(_WAITED, named).one_or_none()
+    if waited is None:
+        return transitions.retry(session, whose, job_id, index)
+    session.execute(_LOCK_RETRIED, named)
+    lock_owner(session, OwnerLock.DEPENDENCIES, waited.owner)  # it may close a circle
+    session.execute(_LOCK_JOBS, {"jobs": [*waited.after, job_id]})
+    images = transitions.retry(session, whose, job_id, index)
+    before = session.execute(_BEFORE, named).all()
+    open_jobs = [row.id for row in before if row.state == JobState.OPEN]
+    is_hopeless = any(_is_hopeless(row.state, row.after_on) for row in before)
+    can_wait = bool(open_jobs) and not is_hopeless and session.scalar(_CIRCLE, named | {"after": open_jobs}) is None
+    # Held images wait already, and those that come back share their end.
+    if before and (can_wait or session.scalar(_IS_ANY_HELD, named)):
+        why = held_for(open_jobs or waited.after, before[0].after_on)
+        session.execute(_HOLD_RETRIED, named | {"event": Event.HELD, "detail": why})
+    else:
+        session.execute(_WAITS_NO_MORE, named)
+    return images
 
 
 def _states(session: Session, owner: str, jobs: Collection[int]) -> dict[int, str]:

@@ -272,8 +272,6 @@ _REOPEN = text("""
         cancelled = greatest(0, cancelled - (:images - :failed)),
         state = 'open',
         ended_at = NULL,
-        -- Somebody wants it now, whatever it waited for before it ended.
-        waits = waits AND state = 'open',
         -- A deadline that has passed is over, as for the images.
         expires_at = CASE WHEN expires_at > clock_timestamp() THEN expires_at END
     WHERE id = :job_id
@@ -283,8 +281,8 @@ _REOPEN = text("""
 def retry(session: Session, whose: Scope, job_id: int, index: int | None = None) -> int:
     """Queue failed and cancelled images of a job, or its image `index`, again with their seeds; return how many.
 
-    Crashes and deadlines that have passed are cleared, attempts go on rising. Raises NotFound, and Conflict if no image
-    has failed or was cancelled.
+    Crashes and deadlines that have passed are cleared, attempts go on rising; `dependencies.retry` also has a job wait
+    for others again. Raises NotFound, and Conflict if no image has failed or was cancelled.
     """
     named = {"whose": whose.owner, "job_id": job_id, "index": index}
     images, failed = session.execute(_RETRY, named | {"event": Event.RETRIED, "detail": None}).one()

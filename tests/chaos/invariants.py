@@ -176,7 +176,7 @@ def _of_dependants(session: Session, asked: Sequence[Asked]) -> Iterator[str]:
             yield f"job {one.id} waits for job {one.after.id}"
         released = Counter(line.image_id for line in lines if line.event == Event.RELEASED)
         yield from (f"image {image} of job {one.id} was released twice" for image in released if released[image] > 1)
-        is_retried = any(line.event == Event.RETRIED for line in lines)  # a retry does not wait
+        is_retried = any(line.event == Event.RETRIED for line in lines)  # which may not have waited
         begun = [line.at for line in lines if line.event == Event.CLAIMED]
         if begun and not is_retried and (one.after.id not in ends or begun[0] < ends[one.after.id]):
             yield f"job {one.id} began before job {one.after.id} had ended, which it waited for"

@@ -109,6 +109,40 @@ def test_job_that_needs_a_success_is_cancelled_when_that_is_over_and_so_are_thos
     assert states(farm, second) == ["queued"]
 
 
+def test_job_that_was_cancelled_while_it_waited_waits_again_when_it_is_retried(farm, job):
+    first = job()
+    second = job(first, count=2)
+    farm.run(transitions.cancel, EVERYBODYS, second.id)
+    assert farm.run(dependencies.retry, EVERYBODYS, second.id) == 2
+    assert reasons(farm, second) == {f"held until these jobs succeed: {first.id}"}
+    farm.run(transitions.cancel, EVERYBODYS, second.id, 1)
+    farm.run(dependencies.retry, EVERYBODYS, second.id, 1)
+    assert states(farm, second) == ["held", "held"]
+    finish(farm, first)
+    hand_out(farm)
+    assert states(farm, second) == ["queued", "queued"]
+
+
+@pytest.mark.parametrize("end", [finish, fail])
+def test_job_that_is_retried_when_what_it_waited_for_has_ended_is_queued(farm, job, end):
+    first = job()
+    second = job(first)
+    farm.run(transitions.cancel, EVERYBODYS, second.id)
+    end(farm, first)
+    farm.run(dependencies.retry, EVERYBODYS, second.id)
+    assert farm.run(dependencies.overdue, 10) == []
+    assert states(farm, second) == ["queued"]
+
+
+def test_retry_closes_no_circle(farm, job):
+    first, other = job(), job()
+    second = job(first)
+    farm.run(transitions.cancel, EVERYBODYS, second.id)
+    changed(farm, first, second, other, on="end")
+    farm.run(dependencies.retry, EVERYBODYS, second.id)
+    assert (states(farm, first), states(farm, second)) == (["held"], ["queued"])
+
+
 @pytest.mark.parametrize("end", [finish, fail, lambda farm, job: farm.run(transitions.delete, EVERYBODYS, job.id)])
 def test_job_that_waits_for_an_end_is_queued_however_that_was(farm, job, end):
     first = job()
