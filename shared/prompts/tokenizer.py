@@ -6,6 +6,7 @@ Vocabulary and splitting rules: Radford et al. 2021, arXiv:2103.00020; the merge
 from __future__ import annotations
 
 import gzip
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache, lru_cache
@@ -31,6 +32,7 @@ MERGES: Final = Path(__file__).parent / "vocabulary" / "clip-merges.txt.gz"
 _REMEMBERED: Final = 64  # prompts
 _REMEMBERED_NAMES: Final = 2**14  # of learned words; a large collection has some thousands
 _REMEMBERED_COLLECTIONS: Final = 16  # of learned words: one for each width of checkpoints
+_BLANK: Final = re.compile(r"[^\S\x1c-\x1f]+")  # to CLIP; four more that Python takes for blank are tokens
 _WORD_END: Final = "</w>"
 _BYTES: Final = 256
 _WORDS: Final = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -60,7 +62,7 @@ def is_surely_accepted(prompt: str) -> bool:
     more than its name.
     """
     plain = without(without_comments(prompt))
-    most = len("".join(unicodedata.normalize("NFC", plain).lower().split()).encode("utf-8", "replace"))
+    most = len(_BLANK.sub("", unicodedata.normalize("NFC", plain).lower()).encode("utf-8", "replace"))
     # A part, or what follows a BREAK, has a last chunk of its own; edits may join the letters of that.
     more = sum(min(map(plain.count, word)) for word in ("AND", attention.BREAK))
     chunks = most // (CHUNK - BACKTRACK) + 1 + more

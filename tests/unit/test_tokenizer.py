@@ -81,7 +81,7 @@ def test_encode_agrees_with_transformers(tokenizer: Tokenizer, text: str) -> Non
     [
         ",", "1", "a ", "\u0130", "\u0958", "日", "é, ", "(a:1.2) ", "𝒜", "x,", "[a|b]", "a AND ", "a BREAK ",
         "[a:日本,:0.5]", "[a]", "[a,:0<x:y>.5] ", "[BR::0.5]EAK ", "[,|a|BREAK] ", "AN<x:y>D ", "[[a|b]|c:d:9]",
-        "".join(f"[a{at},:{at}]" for at in range(9)),
+        "".join(f"[a{at},:{at}]" for at in range(9)), "a\x1c\x1d\x1e\x1f",
     ],
 )  # fmt: skip
 def test_what_is_surely_accepted_is_accepted_when_its_tokens_are_counted(tokenizer: Tokenizer, piece: str) -> None:
