@@ -115,8 +115,12 @@ def visit(chromium: Browser, farm: str, signed_in: StorageState) -> Iterator[Cal
     """
     contexts, complaints = [], []
 
-    def open_page(path: str = "/", *, cookies: StorageState | None = signed_in, **options: object) -> Page:
+    def open_page(
+        path: str = "/", *, cookies: StorageState | None = signed_in, told_of_ends: bool = False, **options: object
+    ) -> Page:
         contexts.append(chromium.new_context(base_url=farm, storage_state=cookies, **options))
+        if not told_of_ends:  # of jobs of other tests, over what is pressed
+            contexts[-1].add_init_script("try { localStorage.setItem('stepfarm.ends', 'off'); } catch {}")
         page = contexts[-1].new_page()
         page.set_default_timeout(browsers.WITHIN)
         page.on("pageerror", lambda error: complaints.append(str(error)))

@@ -37,6 +37,29 @@ def test_person_signs_in_fills_submits_watches_and_sees_the_picture(visit, tmp_p
     expect(row.locator("img")).to_have_js_property("complete", True)
 
 
+def test_other_tabs_say_once_that_a_job_has_ended(visit, tmp_path: Path):
+    gate = tmp_path / "open"
+    first = visit("/workers", told_of_ends=True)
+    expect(first.locator("[data-follows]")).to_have_count(1)
+    second, own = first.context.new_page(), first.context.new_page()
+    second.goto("/models")
+    own.goto("/")
+    fill(own, f"wait for {gate}")
+    own.keyboard.press("Control+Enter")
+    expect(own.get_by_role("article").first.get_by_role("link", name="wait for")).to_be_visible()
+    gate.touch()
+    for tab in (first, second):
+        expect(tab.locator(".ended")).to_have_count(1)
+        expect(tab.get_by_role("status").get_by_role("link", name="is done")).to_be_visible()
+        expect(tab.locator(".ended img")).to_have_js_property("complete", True)
+    assert second.locator("[data-follows]").count() == 0, "one tab follows the stream"
+    expect(own.locator(".ended")).to_have_count(0)
+    second.get_by_role("button", name="Dismiss").click()
+    expect(second.locator(".ended")).to_have_count(0)
+    first.get_by_label("Say when jobs have ended").uncheck()
+    expect(second.get_by_label("Say when jobs have ended")).not_to_be_checked()
+
+
 def test_list_and_form_come_alive_as_jobs_end(visit, tmp_path: Path):
     gate = tmp_path / "open"
     page = visit()
