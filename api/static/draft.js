@@ -1,7 +1,7 @@
 // Everything typed into the form is kept in this browser: it is there again after a reload, a crash or another page, and
 // what fills the form in or clears it can be taken back for some seconds.
 
-import { drawLacking, lacks } from "./items.js";
+import { drawLacking, lacking } from "./items.js";
 import { _ } from "./texts.js";
 
 const PAUSE = 300; // milliseconds without a change before the draft is kept
@@ -9,6 +9,7 @@ const OFFER = 10_000; // milliseconds that undoing is offered
 
 const toast = document.querySelector('[data-shows="toast"]');
 let fading = 0;
+let undrawn = {}; // fields of the draft that the farm has not drawn yet: they stay in it
 
 const isBox = (one) => one.name && one.name !== "csrf_token" && !["file", "hidden", "submit", "button", "fieldset"].includes(one.type);
 const boxes = (form) => [...form.elements].filter(isBox);
@@ -31,13 +32,15 @@ function write(box, text) {
   else box.selectedIndex = 0;
 }
 
-// Puts values into the form: all fields, those without a value as they usually are, or the fields of these names only.
-export function put(form, fields, names) {
+// Puts values into the form: all fields, those without a value as they usually are, or the fields of these names only;
+// never into boxes that somebody has `typed` into meanwhile.
+export function put(form, fields, names, typed = new Set()) {
   const places = {};
   const changed = [];
+  if (!names) undrawn = {};
   for (const box of boxes(form)) {
     const place = (places[box.name] ??= { next: 0 });
-    if (names && !names.includes(box.name)) continue;
+    if (typed.has(box) || (names && !names.includes(box.name))) continue;
     const texts = fields[box.name] ?? usual(box);
     const [was, wasTicked] = [box.value, box.checked];
     if (box.type === "checkbox") box.checked = texts.includes(box.value) && box.value !== "";
@@ -82,8 +85,20 @@ function store(name, draft) {
 const isSame = (one, other) => JSON.stringify(one) === JSON.stringify(other);
 
 async function giveBack(form, fields) {
-  if (lacks(form, fields)) await drawLacking(form, fields);
-  put(form, fields);
+  const typed = new Set();
+  const note = ({ target }) => typed.add(target);
+  form.addEventListener("input", note);
+  if (Object.keys(lacking(form, fields)).length) await drawLacking(form, fields);
+  form.removeEventListener("input", note);
+  put(form, fields, undefined, typed);
+  undrawn = lacking(form, fields);
+}
+
+// The fields of the form, and those of the draft that it lacks.
+function whole(form) {
+  const found = values(form);
+  for (const [name, texts] of Object.entries(undrawn)) found[name] = [...(found[name] ?? []), ...texts];
+  return found;
 }
 
 // Gives the form back as it was left. What a page fills in counts before that, once, and can be taken back.
@@ -110,7 +125,7 @@ export async function startDraft(form) {
   function keep() {
     clearTimeout(timer);
     timer = 0;
-    store(name, { fields: values(form), source: history.state?.source });
+    store(name, { fields: whole(form), source: history.state?.source });
   }
 
   await restore(form, stored(name));
@@ -122,9 +137,9 @@ export async function startDraft(form) {
   if (!clear) return;
   clear.hidden = false;
   clear.addEventListener("click", () => {
-    const before = values(form);
+    const before = whole(form);
     put(form, {});
-    offerUndo(_("The form is cleared."), () => put(form, before));
+    offerUndo(_("The form is cleared."), () => giveBack(form, before));
     form.elements.prompt.focus();
   });
 }

@@ -1,6 +1,8 @@
 // What a draft has more of than the form: items of a list beyond those drawn, pictures that these hold, further texts of a
 // list. The farm draws them, as in a form that it gives back to be corrected.
 
+const PATIENCE = 3000; // milliseconds that the form waits for the farm
+
 const isItem = (name) => /\.\d+\./.test(name) && !name.startsWith("sweep.");
 const named = (part, name) => [...part.querySelectorAll(`[name="${CSS.escape(name)}"]`)];
 
@@ -10,6 +12,12 @@ function isLacking(form, [name, texts]) {
   if (own.length === 0) return isItem(name);
   if (own[0].type !== "checkbox") return given.length > own.length;
   return isItem(name) && !given.every((text) => own.some((box) => box.value === text));
+}
+
+// The texts of a field that no box of the form is for.
+function beyond(form, name, texts) {
+  const own = named(form, name);
+  return own[0]?.type === "checkbox" ? texts.filter((text) => !own.some((box) => box.value === text)) : texts.slice(own.length);
 }
 
 // Takes what belongs to a field from a form that the farm has drawn.
@@ -25,16 +33,21 @@ function take(form, drawn, name) {
   } else own.after(...named(drawn, name).slice(named(form, name).length));
 }
 
-export const lacks = (form, fields) => Object.entries(fields).some((field) => isLacking(form, field));
+// What the form lacks of these fields, by name.
+export function lacking(form, fields) {
+  const found = Object.entries(fields).filter((field) => isLacking(form, field));
+  return Object.fromEntries(found.map(([name, texts]) => [name, beyond(form, name, texts)]));
+}
 
 // Draws what the form lacks of these fields; without the farm it stays as it is.
 export async function drawLacking(form, fields) {
   const body = new FormData();
   body.set("csrf_token", form.elements.csrf_token.value);
   for (const [name, texts] of Object.entries(fields)) for (const text of texts) body.append(name, text);
-  const answer = await fetch("/typed", { method: "POST", body }).catch(() => null);
-  if (!answer?.ok) return;
-  const drawn = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector(".composer");
+  const answer = await fetch("/typed", { method: "POST", body, signal: AbortSignal.timeout(PATIENCE) }).catch(() => null);
+  const page = answer?.ok ? await answer.text().catch(() => "") : "";
+  const drawn = new DOMParser().parseFromString(page, "text/html").querySelector(".composer");
+  if (!drawn) return; // a person who is signed out is given another page
   for (const without of drawn.querySelectorAll("noscript")) without.remove(); // else its boxes are the form's
   for (const field of Object.entries(fields).filter((one) => isLacking(form, one))) take(form, drawn, field[0]);
 }

@@ -32,6 +32,7 @@ function offers(form, name) {
 export function startTicking(form, field, values) {
   const part = Object.assign(document.createElement("fieldset"), { className: "ticks", hidden: true });
   field.closest(".vary-row").append(part);
+  let drawn; // the offers that stand there
 
   function follow() {
     const typed = listed(values.value);
@@ -39,14 +40,18 @@ export function startTicking(form, field, values) {
   }
 
   function draw() {
-    const labels = offers(form, field.value).map(([value, words]) => {
+    const offered = offers(form, field.value);
+    const isDrawn = JSON.stringify(offered) === JSON.stringify(drawn);
+    if (isDrawn) return follow(); // a new box would take the click that is under way, and the focus
+    drawn = offered;
+    const labels = offered.map(([value, words]) => {
       const label = Object.assign(document.createElement("label"), { className: "check" });
       label.append(Object.assign(document.createElement("input"), { type: "checkbox", value }), words);
       return label;
     });
     part.replaceChildren(Object.assign(document.createElement("legend"), { textContent: _("Values to choose from") }), ...labels);
     part.hidden = labels.length === 0;
-    follow();
+    return follow();
   }
 
   part.addEventListener("change", ({ target }) => {

@@ -615,6 +615,13 @@ def test_what_varies_is_found_by_a_word_of_any_language_and_its_values_are_ticke
     expect(ticks.get_by_label("Euler", exact=True)).to_be_checked()
     ticks.get_by_label("Euler", exact=True).uncheck()
     expect(values).to_have_value('LMS, """Heun"" x"')
+    values.press_sequentially(", x")  # a change of the form that the click itself ends
+    ticks.get_by_label("DDIM", exact=True).click()
+    expect(values).to_have_value('LMS, """Heun"" x", x, DDIM')
+    expect(ticks.get_by_label("DDIM", exact=True)).to_be_focused()
+    values.press_sequentially(", y")
+    values.press("Tab")
+    expect(ticks.get_by_role("checkbox").first).to_be_focused()
 
 
 def test_a_draft_brings_back_items_pictures_and_texts_beyond_those_that_a_fresh_form_has(visit):
@@ -630,9 +637,20 @@ def test_a_draft_brings_back_items_pictures_and_texts_beyond_those_that_a_fresh_
     keep = "([owner, kept]) => localStorage.setItem(`stepfarm.draft.${owner}`, JSON.stringify(kept))"
     page.evaluate(keep, [page.locator(".composer").get_attribute("data-owner"), {"fields": fields}])
     other = page.context.new_page()
+    other.route("**/typed", lambda route: route.fulfill(content_type="text/html", body="Sign in"))
     other.goto("/")
+    prompt = other.locator('[name="prompt"]')
+    expect(prompt).to_have_value("a castle")
+    other.goto("/jobs")  # which keeps the draft, whole
+    other.unroute("**/typed")
+    held = []
+    other.route("**/typed", lambda route: held.append(route))  # noqa: PLW0108 - it sets an attribute
+    with other.expect_request("**/typed"):
+        other.goto("/")
+    prompt.fill("a castle by night")  # before the farm has answered
+    held[0].continue_()
     expect(other.locator('[name="controlnet.1.weight"]')).to_have_value("0.5")
-    expect(other.locator('[name="prompt"]')).to_have_value("a castle")
+    expect(prompt).to_have_value("a castle by night")
     sent = other.evaluate("() => [...new FormData(document.querySelector('.composer'))]")
     assert [text for name, text in sent if name == "after" and text] == ["901", "902"]
     assert [text for name, text in sent if name == "controlnet.0.picture"] == [picture]
