@@ -630,11 +630,14 @@ def mcp(
     http: Annotated[bool, typer.Option("--http", help="By HTTP, each caller with a key; else one, by stdin.")] = False,
     host: Annotated[str, typer.Option(help="Address to listen at, with --http.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen at, with --http.")] = 8765,
+    name: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Name by which programs call it; may be repeated.")
+    ] = None,
 ) -> None:
     """Give language models the farm as tools, by the Model Context Protocol."""
     from cli.mcp_command import serve
 
-    serve(_settings(), (host, port) if http else None)
+    serve(_settings(), (host, port) if http else None, name or ())
 
 
 @database.command("upgrade")

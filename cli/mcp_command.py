@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib.util import find_spec
 
 from shared.errors import FarmError
 from shared.settings import Settings
 
 
-def serve(settings: Settings, address: tuple[str, int] | None) -> None:
-    """Serve the farm's tools by HTTP at an address, else by standard input and output, until stopped.
+def serve(settings: Settings, address: tuple[str, int] | None, names: Collection[str]) -> None:
+    """Serve the farm's tools by HTTP at an address and under names, else by standard input and output, until stopped.
 
     Raises FarmError if the extra is not installed; NotRunning, SettingsError.
     """
@@ -20,4 +21,4 @@ def serve(settings: Settings, address: tuple[str, int] | None) -> None:
     if address is None:
         by_stdio(settings)
     else:
-        by_http(settings, *address)
+        by_http(settings, *address, names)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, Final, ParamSpec
@@ -22,6 +23,7 @@ from client.shapes import Job
 P = ParamSpec("P")
 
 _MOST_FILE_BYTES: Final = 64 << 20
+_PICTURE: Final = re.compile(r"[1-9][0-9]{0,17}\.[0-9]{1,9}")
 
 
 def answering(tool: Callable[P, Awaitable[Told]]) -> Callable[P, Awaitable[Told]]:
@@ -60,38 +62,38 @@ async def followed(
                 async with aclosing(client.watch(job["id"])) as changes:  # type: ignore[type-var]
                     async for now in changes:
                         await context.report_progress(now["progress"], 1.0, now["state"])
+        return await pictures_said(client, await client.job(job["id"]))
     except anyio.get_cancelled_exc_class():
         if is_mine:
-            with anyio.CancelScope(shield=True):
+            with anyio.CancelScope(shield=True), suppress(FarmError):
                 await client.cancel(job["id"])
         raise
-    return await pictures_said(client, await client.job(job["id"]))
 
 
 def named(picture: str) -> tuple[int, int]:
     """Return job and index of a picture of the farm. Raises ToolError."""
-    job, point, index = picture.partition(".")
-    if not (point and job.isdecimal() and index.isdecimal() and len(picture) <= 30):
+    if not _PICTURE.fullmatch(picture):
         raise ToolError(f"{picture[:60]!r} is not a picture of the farm: JOB.INDEX is accepted, such as 12.0.")
+    job, index = picture.split(".")
     return int(job), int(index)
 
 
 async def file_of(client: AsyncClient, picture: str, *, reads_files: bool) -> bytes:
     """Return the file of a picture of the farm, or of this machine. Raises ToolError, FarmError."""
-    data = await to_thread.run_sync(_read, picture) if reads_files else None
-    return await client.picture(*named(picture)) if data is None else data
+    if reads_files and not _PICTURE.fullmatch(picture):
+        return await to_thread.run_sync(_read, picture)
+    return await client.picture(*named(picture))
 
 
-def _read(picture: str) -> bytes | None:
-    """Return the content of a file; None if there is none."""
-    path = Path(picture).expanduser()
-    if not path.is_file():
-        return None
+def _read(picture: str) -> bytes:
     try:
+        path = Path(picture).expanduser()
+        if not path.is_file():
+            raise ToolError(f"{picture[:60]!r} is neither a picture of the farm, such as 12.0, nor a file.")
         with path.open("rb") as file:
             data = file.read(_MOST_FILE_BYTES + 1)
-    except OSError as error:
-        raise ToolError(f"{path} cannot be read: {error.strerror}.") from error
+    except (OSError, RuntimeError, ValueError) as error:  # a long name, an unknown user, a NUL
+        raise ToolError(f"{picture[:60]!r} cannot be read: {error}.") from error
     if len(data) > _MOST_FILE_BYTES:
-        raise ToolError(f"{path} is larger than {_MOST_FILE_BYTES >> 20} MiB.")
+        raise ToolError(f"{picture[:60]!r} is larger than {_MOST_FILE_BYTES >> 20} MiB.")
     return data

@@ -61,6 +61,9 @@ def test_a_model_renders_looks_again_and_is_refused_in_words(farm, tmp_path):
     read = called(farm, "picture_parameters", of_a_file, reads_files=True)
     assert read.is_error
     assert "is not a picture of the farm" not in read.content[0].text
+    for hostile in ("~nobody-here/x.png", "x" * 4000, "a\x00b", str(tmp_path)):
+        said = called(farm, "again", {"picture": hostile}, reads_files=True).content[0].text
+        assert "cannot be read" in said or "such as 12.0" in said
     assert called(farm, "list_models", {}, key="wrong").is_error
 
 
