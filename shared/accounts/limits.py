@@ -149,5 +149,5 @@ def of_role(text: str) -> OwnerLimits:
         given = parse(of_words(shlex.split(text)))
     except Refused as refused:
         first = refused.fields[0]
-        raise ValueError(f"has {first.field}, which {first.message}: {first.accepted}") from None
+        raise ValueError(f"has {first.field!r}, which {first.message}: {first.accepted}") from None
     return OwnerLimits(**{name: value for name, value in given.items() if value != AS_ROLE})

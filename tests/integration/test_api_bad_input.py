@@ -301,12 +301,12 @@ def test_bad_query_is_named_with_what_would_be_accepted(client, query, field, ac
     assert error["message"] != error["accepted"]
 
 
-def test_fault_of_ours_has_an_id_that_is_in_the_log(client, services, monkeypatch, caplog, capsys):
+def test_fault_of_ours_has_an_id_that_is_in_the_log(client, monkeypatch, caplog, capsys):
     def fail(*_: object) -> None:
         raise RuntimeError("a secret of the inside")
 
     link = client.post(JOBS, json={}).headers["Location"]
-    monkeypatch.setattr(type(services.events), "progress", fail)
+    monkeypatch.setattr("api.use_cases.jobs.job", fail)
     answer = client.get(link)
     assert answer.status_code == 500
     problem = json.loads(answer.data)

@@ -58,12 +58,16 @@ def test_it_is_openapi_3_1(document):
     assert document["info"]["title"] == "Stepfarm"
 
 
+PLAIN_ERRORS = ("/v1/", "/sdapi/", "/internal/", "/controlnet/")  # in the shape of the programs that they stand in for
+
+
 def test_every_route_of_the_api_is_in_it(app, document):
     routes = {
         (re.sub(r"<(?:\w+(?:\([^)]*\))?:)?(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        if rule.rule.startswith(("/api/", "/v1/", "/replicate/", "/sdapi/")) or rule.rule in {"/livez", "/readyz"}
+        if rule.rule.startswith(("/api/", "/v1/", "/replicate/", "/sdapi/", "/internal/", "/controlnet/"))
+        or rule.rule in {"/livez", "/readyz"}
     }
     told = {(path, method) for path, methods in document["paths"].items() for method in methods}
     assert told == routes
@@ -79,7 +83,11 @@ def test_every_reference_leads_somewhere(document):
 def test_every_operation_says_what_it_does_and_how_errors_look(document):
     for path, methods in document["paths"].items():
         status = "400" if path.startswith("/v1/") else "422"
-        shape = "application/json" if path.startswith(("/v1/", "/sdapi/")) else "application/problem+json"
+        shape = (
+            "application/json"
+            if path.startswith(("/v1/", "/sdapi/", "/internal/", "/controlnet/"))
+            else "application/problem+json"
+        )
         for operation in methods.values():
             assert operation["summary"]
             assert "<br" not in operation.get("description", "")

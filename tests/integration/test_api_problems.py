@@ -18,11 +18,11 @@ def test_path_decides_the_form_not_a_header(client):
     assert answer.mimetype == "application/problem+json"
 
 
-def test_page_of_a_fault_shows_its_id_and_nothing_of_the_inside(client, services, job_factory, monkeypatch, capsys):
+def test_page_of_a_fault_shows_its_id_and_nothing_of_the_inside(client, job_factory, monkeypatch, capsys):
     def fail(*_: object) -> None:
         raise RuntimeError("a secret of the inside")
 
-    monkeypatch.setattr(type(services.events), "progress", fail)
+    monkeypatch.setattr("api.use_cases.jobs.job", fail)
     answer = client.get(f"/jobs/{job_factory().id}")
     assert answer.status_code == 500
     assert answer.mimetype == "text/html"

@@ -100,6 +100,11 @@ def test_once_is_for_scripts(url, job, capsys, as_json):
         assert re.search(rf"^{job} +local +running +0/2 +\d+ s +a lighthouse in fog$", said, re.MULTILINE)
 
 
+def _plain(said: str) -> str:
+    """Return what a terminal shows, a line each; without colours. Where the cursor jumps, another line begins."""
+    return re.sub(r"\x1b\[[?\d;]*[A-Za-z]|\r", "", re.sub(r"\x1b\[[\d;]*[ABH]", "\n", said))
+
+
 LEFT = "\x1b[?25h\x1b[?1049l"  # the cursor is back, and what was there before
 
 
@@ -126,7 +131,7 @@ class Screen:
     def until(self, what: str) -> str:
         """Return all that came since the last call, once it holds `what`; without colours and moves."""
         end = time.monotonic() + 30
-        while not re.search(what, plain := re.sub(r"\x1b\[[?\d;]*[A-Za-z]|\r", "", self.said)):
+        while not re.search(what, plain := _plain(self.said)):
             assert time.monotonic() < end, self.said
             assert select.select([self.own], [], [], 30)[0], self.said
             self.said += os.read(self.own, 65536).decode()

@@ -18,7 +18,7 @@ from shared.errors import NotUnderstood, Unavailable
 from shared.models.model_set import ModelSet
 from shared.queue import policy, snapshot, transitions
 from shared.queue.claim import claim
-from shared.queue.transitions import Ended, Finish
+from shared.queue.transitions import Ended, Finish, Stored
 from tests.support.queueing import Farmhand
 from tests.support.statements import statements
 from tests.support.waiting import until
@@ -210,13 +210,13 @@ def test_the_ends_of_a_group_end_their_jobs(hand, job_factory, sessions):
     hand.run(transitions.cancel, EVERYBODYS, half.id, other.index)
 
     with statements(sessions) as sent:
-        ended = hand.run(transitions.finish_all, [(other, 7), (of_whole[0], 8), (of_whole[1], 9)])
+        ended = hand.run(transitions.finish_all, [Stored(other, 7), Stored(of_whole[0], 8), Stored(of_whole[1], 9)])
 
     assert ended == [Ended(Finish.REFUSED), *[Ended(Finish.COMMITTED, JobState.SUCCEEDED)] * 2]
     assert len(sent) == 2  # all at once, how the refused one stands
     assert [image.bytes for image in hand.images(whole.id)] == [8, 9]
     assert (hand.job(half.id).unfinished, hand.job(half.id).state) == (1, "open")
-    assert hand.run(transitions.finish_all, [(one, 1), (of_whole[0], 8)]) == [
+    assert hand.run(transitions.finish_all, [Stored(one, 1), Stored(of_whole[0], 8)]) == [
         Ended(Finish.COMMITTED, JobState.CANCELLED),
         Ended(Finish.ALREADY_MINE, JobState.SUCCEEDED),
     ]
@@ -229,7 +229,7 @@ def test_two_attempts_at_an_image_in_one_group_are_told_apart(hand, job_factory)
     hand.run(transitions.hand_back, worker.id, {earlier.image_id: 1})
     later = worker.claim()
 
-    ended = hand.run(transitions.finish_all, [(earlier, 1), (later, 2)])
+    ended = hand.run(transitions.finish_all, [Stored(earlier, 1), Stored(later, 2)])
 
     assert [one.finish for one in ended] == [Finish.REFUSED, Finish.COMMITTED]
 
@@ -252,7 +252,7 @@ def test_groups_that_end_the_same_jobs_at_once_count_right_and_do_not_deadlock(h
         for group in mine:
             barrier.wait(10)
             with sessions.begin() as session:  # a deadlock is raised, not tried again
-                ended += transitions.finish_all(session, [(ours, 1) for ours in group])
+                ended += transitions.finish_all(session, [Stored(ours, 1) for ours in group])
         return ended
 
     with ThreadPoolExecutor(len(workers)) as pool:

@@ -239,7 +239,8 @@ def test_the_ends_of_several_images_are_found_by_their_ids(crowd, mode):
     lanes = crowd.lanes_here()[:3]
 
     def claim_and_finish(session: Session) -> None:
-        transitions.finish_all(session, [(ours, 1) for ours in claim(session, crowd.me, lanes * 2)])
+        claims = claim(session, crowd.me, lanes * 2)
+        transitions.finish_all(session, [transitions.Stored(ours, 1, gpu_seconds=0.5) for ours in claims])
 
     [ends] = [plan for plan in explain(crowd, claim_and_finish, mode) if "counted" in plan.statement]
     ended = sum(min(2, lane.queued) for lane in lanes)

@@ -74,6 +74,8 @@ OTHERWISE = {
     "/replicate/v1/models/<owner>/<name>": 404,
     "/replicate/v1/models/<owner>/<name>/versions": 404,
     "/replicate/v1/models/<owner>/<name>/versions/<version>": 404,
+    "/sign-in/callback": 404,  # no provider signs people in here
+    "/sign-in/provider": 404,
     "/s/<token>": 404,
     "/s/<token>/<id:index>.<any(png,jpg,webp):extension>": 404,
     "/s/<token>/<id:index>/thumbnail.webp": 404,

@@ -200,7 +200,7 @@ def test_a_picture_too_large_for_a_storage_that_takes_others_is_no_outage(
 
     monkeypatch.setattr(synced_files, "write", write_small)
     job_factory()
-    monkeypatch.setattr(encode, "picture", lambda *_: os.urandom(20_000))
+    monkeypatch.setattr(encode, "picture", lambda *_, **__: os.urandom(20_000))
     for state in ("queued", "queued", "failed"):
         slots.consume(was_passed=False)
         assert states(worker.sessions) == [state]

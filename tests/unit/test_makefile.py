@@ -236,7 +236,7 @@ def test_everything_comes_by_its_hash_then_pytorch_then_the_farm_itself(made: Pa
     assert answer.returncode == 0, answer.stderr
     *locked, torch, farm, check = calls(made)
     assert [call.rpartition(" ")[2] for call in locked] == [
-        f"deploy/lock/{part}.txt" for part in ("build", "api", "worker", "dev")
+        f"deploy/lock/{part}.txt" for part in ("build", "api", "oidc", "worker", "dev")
     ]
     assert all("--no-deps --require-hashes" in call for call in locked)
     assert torch == "deploy/pytorch.py"
