@@ -72,7 +72,7 @@ class Services:
         update: dict[str, object] = {"urgent_owners": urgent_owners, "of_owner": own}
         if own.upload_mb is not None:
             update["max_uploads_mb_per_owner"] = own.upload_mb
-        if own.checkpoints and limits.first_checkpoint not in own.checkpoints:
+        if own.checkpoints:
             update["first_checkpoint"] = own.checkpoints[0]
         return limits.model_copy(update=update)
 

@@ -56,6 +56,7 @@ def parse(given: object, owner: str, limits: Limits) -> JobRequest:
     malformed = [*problems, *wrong, *wrong_sweep]
     problems = [*malformed, *names.misnamed(params)]
     asked = digest(params, wanted, sweep)
+    wanted = scheduling.in_open_pool(wanted, limits.of_owner.pools)
     return JobRequest(owner, limits, params, wanted, asked, tuple(problems), not malformed, sweep=sweep)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
@@ -52,6 +52,13 @@ def split(given: Mapping[str, Any]) -> SplitRequest:
     return SplitRequest(Scheduling.model_validate(right), rest, problems)
 
 
+def in_open_pool(scheduling: Scheduling, allowed: Sequence[str] | None) -> Scheduling:
+    """Return a scheduling that names no pool in the first of those allowed, if the default pool is not one of them."""
+    if not allowed or "pool" in scheduling.model_fields_set or scheduling.pool in allowed:
+        return scheduling
+    return scheduling.model_copy(update={"pool": allowed[0]})
+
+
 def impossible(session: Session, owner: str, scheduling: Scheduling, limits: Limits) -> list[FieldError]:
     """Return the fields that are not possible now.
 
@@ -82,7 +89,7 @@ def _forbidden(owner: str, scheduling: Scheduling, limits: Limits) -> list[Field
     return [FieldError("urgent", f"{who} may be urgent here", instead)]
 
 
-def _closed(pool: str, allowed: Collection[str] | None) -> list[FieldError]:
+def _closed(pool: str, allowed: Sequence[str] | None) -> list[FieldError]:
     if allowed is None or pool in allowed:
         return []
     return [FieldError("pool", f"your jobs may not wait in the pool {pool}", choices([*allowed]))]

@@ -148,10 +148,14 @@ class Catalogue:
     def entries(self, kind: Kind = "checkpoint", *, first: str = "") -> list[Entry]:
         """Return the files of this kind that lie in the models folder, usable or not.
 
-        By name, but those that are called `first` come first, and those that cannot start from noise last.
+        By name, but those that `first` means come first, and those that cannot start from noise last.
         """
-        files = [file for file in self._of_kind.get(kind, ()) if file.reason != GONE]
-        return sorted(files, key=lambda file: (file.name != first, not starts_from_noise(file.architecture)))
+        files, meant = [file for file in self._of_kind.get(kind, ()) if file.reason != GONE], self.meant(first, kind)
+
+        def place(file: Entry) -> tuple[bool, bool, bool]:
+            return file not in meant, file.name != first, not starts_from_noise(file.architecture)
+
+        return sorted(files, key=place)
 
     def usable(self, kind: Kind = "checkpoint", *, first: str = "") -> list[Entry]:
         """Return the entries of this kind that can be used, in the same order."""
@@ -172,10 +176,10 @@ class Catalogue:
     def is_default_known(self, *, first: str = "") -> bool:
         """True if it is known which checkpoint a job without a name takes.
 
-        It is unknown while the first scan goes on and has not found the checkpoint that is called `first`.
+        It is unknown while the first scan goes on and has not found the checkpoint that `first` means.
         """
         usable, since = self.usable(first=first), self.awaited_since
-        if not usable or usable[0].name == first:
+        if not usable or usable[0] in self.meant(first, "checkpoint"):
             return bool(usable)
         return since is None or any(file.scanned_at < since for file in usable)
 
@@ -204,7 +208,7 @@ class Catalogue:
         """Return the usable file of `kind` that `text` means: its name, file, path, hash or title, whatever the case.
 
         The end of its path from a folder on means it too, and so does the other name in its metadata. Empty means, of
-        checkpoints alone, the one that is called `first`, else the first by name. Raises Refused with the nearest
+        checkpoints alone, the one that `first` means, else the first by name. Raises Refused with the nearest
         names, or with the reason why the file cannot be used; NotLooked while the first scan goes on. A refusal offers
         only files that `is_offered` is true of, and `words` that mean a file too; default: those of the kind.
         """

@@ -13,7 +13,7 @@ from sqlalchemy import func, select, text
 
 from cli import limits as cli_limits
 from shared.db.sessions import transact
-from shared.db.tables import Image, Job
+from shared.db.tables import Image, Job, ModelFile
 from shared.errors import Refused
 from tests.support.queueing import Farmhand
 from tests.unit.test_decode import encoded
@@ -197,7 +197,7 @@ def test_gpu_seconds_of_a_month_refuse_jobs_once_they_are_used(ask, app, set_lim
     ("limits", "given", "told"),
     [
         ({"checkpoints": ["other", "demo"]}, {"checkpoint": "third"}, {"checkpoint": "other or demo"}),
-        ({"pools": "large"}, {}, {"pool": "large"}),
+        ({"pools": "large"}, {"pool": "default"}, {"pool": "large"}),
         ({"urgent": "no"}, {"urgent": True}, {"urgent": "false, with a priority to order your own"}),
     ],
 )
@@ -214,6 +214,18 @@ def test_an_owner_uses_what_is_allowed(ask, app, set_limits):
     assert job.get_json()["params"]["checkpoint"].startswith("other"), "the first of those that are allowed"
     form = app.test_client().get("/", headers={"X-API-Key": "anns-long-key"}).text
     assert ('value="other ' in form, 'value="third ' in form) == (True, False)
+
+
+def test_jobs_that_name_no_checkpoint_and_no_pool_take_the_first_that_are_allowed(ask, set_limits, sessions):
+    with sessions() as session:
+        sha256 = session.scalar(select(ModelFile.sha256).where(ModelFile.name == "third"))
+    bare = {name: value for name, value in JOB.items() if name != "checkpoint"}
+    for first in ("third", "THIRD", "third.safetensors", sha256[:10]):
+        set_limits({"checkpoints": [first, "demo"], "pools": ["large", "small"]})
+        job = ask(bare).get_json()
+        assert (job["params"]["checkpoint"].split()[0], job["pool"]) == ("third", "large"), first
+    set_limits({"pools": ["large", "default"]})
+    assert ask(bare).get_json()["pool"] == "default"
 
 
 def test_source_pictures_find_the_room_that_is_the_owners_own(app, set_limits):
