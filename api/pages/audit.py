@@ -27,6 +27,7 @@ WORDS: Final = {
     Action.WEBHOOK_DELETED: lazy("deleted a webhook"),
     Action.SHARE_MADE: lazy("made a share link"),
     Action.SHARE_REVOKED: lazy("revoked a share link"),
+    Action.JOB_APPROVED: lazy("approved a draft"),
     Action.JOB_CANCELLED: lazy("cancelled a job"),
     Action.JOB_CHANGED: lazy("changed a job"),
     Action.JOB_DELETED: lazy("deleted a job"),
@@ -34,6 +35,7 @@ WORDS: Final = {
     Action.JOB_RELEASED: lazy("released a job"),
     Action.JOB_RETRIED: lazy("retried a job"),
     Action.PICTURES_DELETED: lazy("deleted pictures"),
+    Action.PICTURES_MARKED: lazy("marked pictures"),
     Action.PICTURES_RESTORED: lazy("restored pictures"),
 }
 blueprint = Blueprint("audit_pages", __name__, url_prefix="/audit")

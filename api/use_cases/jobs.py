@@ -266,6 +266,8 @@ def approve(services: Services, who: Principal, job_id: int) -> Submitted:
         if admission.owner == who.owner:
             allowance.check(session, Asked.by(admission), who.limits, key)
         submission = record(session, admission, key)
+        if submission.is_new:
+            audit.note_job(session, who, Action.JOB_APPROVED, admission.owner, job_id)
         return queries.job(session, who.scope, submission.job.id), submission.is_new
 
     view, is_new = transact(services.sessions, record_in_full)

@@ -45,6 +45,7 @@ from shared.quantities import counted
 MOST_OF_A_ZIP: Final = 1000
 _TAGGING: Final = frozenset({"tag", "untag"})
 _NOTED: Final[Mapping[str, Action]] = {"delete": Action.PICTURES_DELETED, "restore": Action.PICTURES_RESTORED}
+"""Actions by their deeds; every other one marks pictures."""
 
 
 def page(services: Services, who: Principal, asked: PicturesQuery) -> PicturePageBody:
@@ -99,7 +100,10 @@ def mark(services: Services, who: Principal, wanted: PictureId, change: PictureC
 
     def mark_it(session: Session) -> PictureView:
         changes.mark(session, who.scope, wanted, marks)
-        return queries.picture(session, who.scope, wanted)
+        view = queries.picture(session, who.scope, wanted)
+        if view.owner != who.owner:
+            audit.note(session, who, Action.PICTURES_MARKED, f"picture {wanted}", whose=view.owner)
+        return view
 
     return PictureBody.from_view(transact(services.sessions, mark_it))
 
@@ -109,7 +113,9 @@ def act(services: Services, who: Principal, asked: PictureAction) -> ChangedBody
 
     It takes bounded time: `is_all` is false where more is left to be done.
     """
-    note = partial(_note, who=who, action=_NOTED.get(asked.action))
+    action = _NOTED.get(asked.action)
+    detail = "" if action else " ".join(filter(None, (asked.action, asked.tag)))
+    note = partial(_note, who=who, action=action or Action.PICTURES_MARKED, detail=detail)
     if asked.undo is not None:
         if asked.action != "restore" or asked.ids is not None or asked.filter is not None:
             problem = FieldError("undo", "is only for restoring a whole deletion", "restore, without ids and filter")
@@ -166,11 +172,11 @@ def _wanted(services: Services, who: Principal, asked: PictureChoice) -> Filter:
     return transact(services.sessions, read)
 
 
-def _note(session: Session, owners: Mapping[str, int], who: Principal, action: Action | None) -> None:
+def _note(session: Session, owners: Mapping[str, int], who: Principal, action: Action, detail: str) -> None:
     """Write down what is done with pictures of others."""
     for owner, pictures in sorted(owners.items()):
-        if action and owner != who.owner:
-            audit.note(session, who, action, counted(pictures, "picture"), whose=owner)
+        if owner != who.owner:
+            audit.note(session, who, action, counted(pictures, "picture"), whose=owner, detail=detail)
 
 
 def _whose(who: Principal, asked: PictureChoice) -> Scope:

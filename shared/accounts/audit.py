@@ -38,6 +38,7 @@ class Action(StrEnum):
     SHARE_MADE = "share.made"
     SHARE_REVOKED = "share.revoked"
     # With what is another owner's.
+    JOB_APPROVED = "job.approved"
     JOB_CANCELLED = "job.cancelled"
     JOB_CHANGED = "job.changed"
     JOB_DELETED = "job.deleted"
@@ -45,6 +46,7 @@ class Action(StrEnum):
     JOB_RELEASED = "job.released"
     JOB_RETRIED = "job.retried"
     PICTURES_DELETED = "pictures.deleted"
+    PICTURES_MARKED = "pictures.marked"
     PICTURES_RESTORED = "pictures.restored"
 
 

@@ -125,6 +125,21 @@ def test_pictures_that_an_admin_deletes_are_written_down(send, latest, known, jo
     send("POST", "/api/v1/pictures/actions", "root", json={"action": "delete", "ids": [f"{job}.0"]})
     send("POST", "/api/v1/pictures/actions", json={"action": "restore", "ids": [f"{job}.0"]})
     assert latest(2) == [("root", "pictures.deleted", "ann"), *before]
+    send("POST", "/api/v1/pictures/actions", "root", json={"action": "tag", "tag": "sea", "ids": [f"{job}.0"]})
+    send("PATCH", f"/api/v1/pictures/{job}/0", "root", json={"favourite": True})
+    send("PATCH", f"/api/v1/pictures/{job}/0", json={"favourite": False})
+    assert latest(3) == [*[("root", "pictures.marked", "ann")] * 2, ("root", "pictures.deleted", "ann")]
+    told = [one["detail"] for one in send("GET", f"{AUDIT}?limit=2", "root").get_json()["lines"]]
+    assert told == ["", "tag sea"]
+
+
+def test_a_draft_that_an_admin_approves_is_written_down_once(send, latest):
+    sweep = {"axes": [{"field": "cfg_scale", "values": [5, 6]}], "draft": {"steps": 2}}
+    draft = send("POST", "/api/v1/jobs", json={"prompt": "sea", "steps": 4, "sweep": sweep}).get_json()["id"]
+    before = latest(1)
+    for _ in range(2):
+        send("POST", f"/api/v1/jobs/{draft}/approve", "root")
+    assert latest(2) == [("root", "job.approved", "ann"), *before]
 
 
 def test_lines_are_found_by_owner_and_action_page_by_page(send, latest, job):
