@@ -3,10 +3,10 @@
 The statement that ends an attempt writes down what it took (`WRITE_USAGE`), so that nothing is lost or counted twice
 if a process is killed. That row is added to its day's by a chore (`fold`); readers take both.
 
-An attempt that came to nothing took its card's time nevertheless. Images that run side by side share that time:
-together they never take more seconds than have passed. A worker says how many an attempt took
-(`worker.dispatch.card_shares`); where it cannot, the images that run on it at that moment share the time since the
-claim.
+An attempt that came to nothing took its card's time nevertheless. Images that run side by side share that time. A
+worker says how many seconds an attempt took (`worker.dispatch.card_shares`), and those never add up to more than have
+passed. Of an attempt that is cancelled or dies with its worker they are an estimate: the images that run on the worker
+at that moment share the time since the claim, also that in which others ran beside them.
 """
 
 from __future__ import annotations
