@@ -154,10 +154,12 @@ def check(session: Session, asked: Asked, limits: OwnerLimits, idempotency_key: 
 
     A request that comes again under its key brings no other job.
     """
+    if limits == NO_LIMITS and limits.is_told:
+        return
+    lock_owner(session, OwnerLock.LIMITS, asked.owner)  # before the owner's row, which both below change
     limit_rows.tell_workers(session, asked.owner, limits)
     if limits == NO_LIMITS:
         return
-    lock_owner(session, OwnerLock.LIMITS, asked.owner)
     if idempotency_key and repeated(session, asked.owner, idempotency_key, asked.request):
         return
     if problems := [*too_much(session, asked, limits)]:
