@@ -52,12 +52,13 @@ def change(settings: Settings, owner: str, words: Sequence[str], *, as_json: boo
 
 
 def clear(settings: Settings, owner: str, *, as_json: bool) -> None:
-    """Give an owner the limits of the role alone."""
+    """Give an owner the limits of the role alone. Raises Refused."""
     if settings.url:
         with connect(settings) as client:
             row = client.clear_limits(owner)
     else:
-        row = _json(beside_the_database(settings, lambda session: limit_rows.clear(session, owner, _BY)))
+        name = limits.owner(owner)
+        row = _json(beside_the_database(settings, lambda session: limit_rows.clear(session, name, _BY)))
     _say(row, as_json=as_json)
 
 

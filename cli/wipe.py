@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
-from functools import partial
-from typing import Any
+from typing import Final
 
 import typer
 
@@ -14,12 +14,13 @@ from cli.connect import connect
 from client.client import Json
 from shared.accounts import limits
 from shared.db.farm import farm_id
-from shared.db.sessions import Sessions, connect_once, sessions
+from shared.db.sessions import connect_once, sessions
 from shared.maintenance import wiping
 from shared.media.ownership import guarded
-from shared.media.storage import Storage
 from shared.quantities import counted
 from shared.settings import Settings
+
+_AGAIN_SECONDS: Final = 0.3  # until processes have forgotten the keys
 
 
 def wipe(settings: Settings, owners: Iterable[str], *, is_sure: bool, as_json: bool) -> None:
@@ -32,7 +33,7 @@ def wipe(settings: Settings, owners: Iterable[str], *, is_sure: bool, as_json: b
         typer.confirm(what, abort=True, err=True)
     if settings.url:
         with connect(settings) as client:
-            wiped = [_whole(partial(client.wipe_owner, name)) for name in names]
+            wiped = _whole(client.wipe_owner, names)
     else:
         wiped = _beside_the_database(settings, names)
     if as_json:
@@ -41,24 +42,26 @@ def wipe(settings: Settings, owners: Iterable[str], *, is_sure: bool, as_json: b
         terminal.answer(f"{one['owner']}: {counted(one['jobs'], 'job')}, {counted(one['keys'], 'key')}")
 
 
-def _beside_the_database(settings: Settings, names: Iterable[str]) -> list[Json]:
+def _beside_the_database(settings: Settings, names: Sequence[str]) -> list[Json]:
     engine = connect_once(settings.database)
     try:
         rows = sessions(engine)
         storage = guarded(settings.storage, rows, farm_id(rows))
-        return [_whole(partial(_wiped, rows, storage, name)) for name in names]
+        return _whole(lambda name: asdict(wiping.wipe(rows, storage, name)), names)
     finally:
         engine.dispose()
 
 
-def _wiped(rows: Sessions, storage: Storage, name: str) -> Json:
-    return asdict(wiping.wipe(rows, storage, name))
-
-
-def _whole(wipe_some: Callable[[], dict[str, Any]]) -> Json:
-    """Wipe until nothing is left; return how much that was in all."""
-    done = wipe_some()
-    while done["left"]:
-        more = wipe_some()
-        done = {**more, "jobs": done["jobs"] + more["jobs"], "keys": done["keys"] + more["keys"]}
-    return done
+def _whole(wipe_some: Callable[[str], Json], names: Sequence[str]) -> list[Json]:
+    """Wipe until nothing is left; return how much that was of each. All keys go in the first round."""
+    done, waiting = dict[str, Json](), [*names]
+    while waiting:
+        jobs = 0
+        for name in waiting:
+            more, before = wipe_some(name), done.get(name, {"jobs": 0, "keys": 0})
+            done[name] = {**more, "jobs": before["jobs"] + more["jobs"], "keys": before["keys"] + more["keys"]}
+            jobs += more["jobs"]
+        waiting = [name for name in waiting if done[name]["left"]]
+        if waiting and not jobs:
+            time.sleep(_AGAIN_SECONDS)
+    return [*done.values()]

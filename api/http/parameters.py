@@ -19,7 +19,7 @@ from shared.models.architectures import ARCHITECTURES
 from shared.models.inspection import Prediction
 from shared.models.kinds import KINDS
 from shared.params.controlnet import MOST_UNITS
-from shared.params.fields import MAX_ID
+from shared.params.fields import MAX_ID, Text
 from shared.queue.queries import MOST_IMAGES, Span
 from shared.webhooks.deliveries import State as DeliveryState
 from shared.wording import choices
@@ -154,7 +154,7 @@ _LAST_DAY: Final = date(9000, 1, 1)  # no sum of days passes the last date of Py
 class UsageQuery(Query):
     """Whose usage, and of which days."""
 
-    owner: str | None = Field(
+    owner: Text | None = Field(
         default=None, max_length=200, description="For an admin: another owner, or `*` for everybody; else you."
     )
     since: date | None = Field(
@@ -166,7 +166,7 @@ class UsageQuery(Query):
 class AuditQuery(Query):
     """Which lines of the audit log to list."""
 
-    owner: str | None = Field(
+    owner: Text | None = Field(
         default=None, max_length=200, description="Only deeds of this owner or with their things."
     )
     action: Action | None = Field(default=None, description="Only this kind of deed.")
@@ -177,13 +177,13 @@ class AuditQuery(Query):
 class FacetsQuery(Query):
     """Whose pictures are to be filtered."""
 
-    owner: str = Field(default="", max_length=200, description="For an admin: another owner's; else yours.")
+    owner: Text = Field(default="", max_length=200, description="For an admin: another owner's; else yours.")
 
 
 class JobsQuery(Query):
     """Which jobs to list."""
 
-    owner: str | None = Field(
+    owner: Text | None = Field(
         default=None, max_length=200, description="For an admin: another owner's, or `*` for everybody's; else yours."
     )
     state: list[DisplayState] = Field(default=[], description="Only jobs in these states.")

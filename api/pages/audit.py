@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, render_template, request
 
 from api.languages import lazy
+from api.pages import query_args
 from api.pages.query_args import number
 from api.services import services
 from api.use_cases import audit as use_cases
@@ -44,17 +45,17 @@ blueprint = Blueprint("audit_pages", __name__, url_prefix="/audit")
 @blueprint.get("")
 def audit() -> str:
     """List who did what, the latest first."""
-    owner = request.args.get("owner", "").strip()
+    owner = query_args.owner()
     action = next((action for action in Action if action == request.args.get("action")), None)
     cursor = number("cursor")
-    page = use_cases.listed(services(), owner or None, action, cursor, LINES_OF_A_PAGE)
+    page = use_cases.listed(services(), owner, action, cursor, LINES_OF_A_PAGE)
     kept = {name: value for name, value in (("owner", owner), ("action", action)) if value}
     return render_template(
         "audit.html",
         lines=page.lines,
         next=page.next and f"/audit?{urlencode(kept | {'cursor': page.next})}",
         latest=cursor and f"/audit?{urlencode(kept)}",
-        asked_owner=owner,  # `owner` is who looks
+        asked_owner=owner or "",  # `owner` is who looks
         action=action,
         words=WORDS,
     )

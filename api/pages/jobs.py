@@ -13,7 +13,7 @@ from flask import Blueprint, current_app, flash, redirect, render_template, requ
 from werkzeug.wrappers import Response as AnyResponse
 
 from api.languages import Lazy, _, lazy, ngettext
-from api.pages import special
+from api.pages import query_args, special
 from api.pages.form_data import read
 from api.pages.login import inside
 from api.pages.parameter_table import followed, parameter_table
@@ -59,7 +59,7 @@ def jobs() -> str:
     """List one's own jobs, or those that an admin names, the latest first."""
     state = next((state for state in STATES if state == request.args.get("state")), None)
     cursor = number("cursor")
-    who, owner = auth.principal(), request.args.get("owner", "").strip() or None
+    who, owner = auth.principal(), query_args.owner()
     page = use_cases.jobs(services(), who, [state] if state else [], cursor, JOBS_OF_A_PAGE, owner=owner)
     kept = {name: value for name, value in (("owner", owner), ("state", state)) if value}
     return render_template(

@@ -41,7 +41,11 @@ def change() -> AnyResponse:
 @blueprint.post("/clear")
 def clear() -> AnyResponse:
     """Give an owner the limits of the role alone."""
-    row = use_cases.clear(services(), auth.principal(), request.form.get(_OWNER, ""))
+    owner = request.form.get(_OWNER, "")
+    try:
+        row = use_cases.clear(services(), auth.principal(), owner)
+    except Refused as refused:
+        return Response(_page(owner, refused), refused.status)
     flash(_("%(owner)s has the limits of the role again.", owner=row.owner))
     return redirect("/limits", 303)
 

@@ -18,6 +18,12 @@ def number(name: str, least: int = 1) -> int | None:
     return given if given is not None and least <= given <= MAX_ID else None
 
 
+def owner() -> str | None:
+    """Return whose things the query asks for, or `*`; a name that PostgreSQL cannot hold is nobody's."""
+    given = request.args.get("owner", "").strip()
+    return given if given and "\0" not in given else None
+
+
 def upload(name: str) -> str | None:
     """Return the query's id of an upload of this name, if it has the form of one."""
     given = request.args.get(name, "")

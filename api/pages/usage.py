@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, Response, render_template, request
 
 from api.languages import _, lazy, number
+from api.pages import query_args
 from api.pages.filters import size_words, time_words
 from api.schemas.usage import UsageBody, UsageDayBody, UsedBody
 from api.security import auth
@@ -51,7 +52,7 @@ class Plot:
 @blueprint.get("")
 def usage() -> Response:
     """Show usage on the last 30 days, or those that are asked for."""
-    who, owner = auth.principal(), request.args.get("owner", "").strip() or None
+    who, owner = auth.principal(), query_args.owner()
     try:
         body, refused = use_cases.listed(services(), who, owner, _day("from"), _day("to")), None
     except Refused as error:

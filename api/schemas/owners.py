@@ -16,7 +16,9 @@ class WipedBody(BaseModel):
     owner: str
     keys: int = Field(description="Keys that were revoked.")
     jobs: int = Field(description="Jobs that were deleted, with their pictures.")
-    left: int = Field(description="Jobs that are left: ask again until there are none.")
+    left: int = Field(
+        description="Jobs that are left: ask again until there are none. At least 1 within a second of a key's end."
+    )
 
     @classmethod
     def of(cls, wiped: Wiped) -> Self:

@@ -53,13 +53,14 @@ def change(services: Services, who: Principal, owner: str, given: object) -> Set
 
 
 def clear(services: Services, who: Principal, owner: str) -> SetLimitsBody:
-    """Give an owner the limits of the role alone."""
+    """Give an owner the limits of the role alone. Raises Refused."""
+    name = limits.owner(owner)
 
     def clear_it(session: Session) -> limit_rows.LimitRow:
-        audit.note(session, who, Action.LIMITS_CLEARED, "limits", whose=owner)
-        return limit_rows.clear(session, owner, who.owner)
+        audit.note(session, who, Action.LIMITS_CLEARED, "limits", whose=name)
+        return limit_rows.clear(session, name, who.owner)
 
     row = transact(services.sessions, clear_it)
     services.keyring.forget()
-    log.info("limits cleared", owner=owner, by=who.owner)
+    log.info("limits cleared", owner=name, by=who.owner)
     return SetLimitsBody.of(row)

@@ -20,7 +20,7 @@ from shared.accounts.audit import Action
 from shared.accounts.principal import Principal, Role
 from shared.accounts.scope import Scope
 from shared.db.tables import ApiKey
-from shared.errors import FieldError, Forbidden, NotFound, Refused
+from shared.errors import FieldError, Forbidden, NotFound, Refused, Unauthorized
 from shared.wording import choices
 
 PREFIX: Final = "sf_"
@@ -114,9 +114,11 @@ def parse(given: object, owner: str) -> NewKey:
 def create(session: Session, wanted: NewKey, by: Principal, *, others: bool) -> Made:
     """Make a key. Raises Refused: for a key that may more than who asks, lasts longer than theirs, or is one too many.
 
+    Raises Unauthorized if theirs has ended meanwhile.
+
     The first one must be an admin's: with it the farm begins to ask for keys. `others`: FARM_API_KEYS has some.
     """
-    session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})  # of two at once one is the first
+    lock(session)  # of two at once one is the first
     if problems := [*_beyond(session, wanted, by), *_too_many(session, wanted.owner)]:
         raise _refused(problems)
     if wanted.role != Role.ADMIN and not others and not is_any(session):
@@ -132,6 +134,11 @@ def create(session: Session, wanted: NewKey, by: Principal, *, others: bool) -> 
     detail = f"{wanted.name}, {wanted.role.value}{lasts}"
     audit.note(session, by, Action.KEY_MADE, f"key {row.id}", whose=wanted.owner, detail=detail)
     return Made(_found(session, Scope(wanted.owner), row.id), key)
+
+
+def lock(session: Session) -> None:
+    """Let nobody else make a key until this transaction ends."""
+    session.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
 
 
 def listed(session: Session, whose: Scope) -> list[KeyView]:
@@ -187,7 +194,10 @@ def _beyond(session: Session, wanted: NewKey, by: Principal) -> Sequence[FieldEr
         problems.append(FieldError("role", "may do more than your own key", choices(roles)))
     if wanted.owner != by.owner and by.role != Role.ADMIN:
         problems.append(FieldError("owner", "is somebody else; only an admin makes keys for others", by.owner))
-    end = session.scalar(select(ApiKey.expires_at).where(ApiKey.id == by.key_id)) if by.key_id else None
+    mine = select(ApiKey.expires_at, _OPENS).where(ApiKey.id == by.key_id).with_for_update(read=True)
+    end, opens = session.execute(mine).one() if by.key_id else (None, True)
+    if not opens:  # the process that let it in has not heard of it yet
+        raise Unauthorized("The key that you use opens nothing any more.")
     left = None if end is None else end - session.execute(select(func.clock_timestamp())).scalar_one()
     if left is not None and (wanted.days is None or timedelta(days=wanted.days) > left) and by.role != Role.ADMIN:
         accepted = f"at most {left.days}" if left.days else "a key that ends later makes others"

@@ -42,6 +42,7 @@ class Principal:
     role: Role
     key_id: int | None = None  # of a key in SQL
     limits: OwnerLimits = field(default=NO_LIMITS, compare=False)  # as they are set now
+    is_unasked: bool = False  # the farm asks nobody who they are
 
     @property
     def own(self) -> Scope:
@@ -65,5 +66,5 @@ class Principal:
         return EVERYBODYS if self.role == Role.ADMIN else self.own
 
 
-LOCAL: Final = Principal("local", Role.ADMIN)
-"""The one person of a farm without keys."""
+LOCAL: Final = Principal("local", Role.ADMIN, is_unasked=True)
+"""The one person of a farm without keys. Where it asks for keys, somebody else may be called so."""

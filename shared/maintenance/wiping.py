@@ -6,8 +6,11 @@ no row names: the chores find them.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
@@ -15,6 +18,7 @@ import structlog
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from shared.accounts import keys
 from shared.accounts.scope import Scope
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import (
@@ -36,6 +40,8 @@ from shared.queue import transitions
 log = structlog.get_logger(__name__)
 
 BATCH: Final = 50  # jobs that one call deletes
+SECONDS: Final = 10.0  # after which a call begins with no further job: clients wait for 30
+KNOWN: Final = timedelta(seconds=1)  # for which a process may still let in whose key is revoked
 _THEIRS: Final = (BrowserSession, DoorOptions, OwnerLimit, Preset, Upload, UsageAttempt, UsageDay, WebhookEndpoint)
 """Rows that go once there is no job any more; share links go with their jobs, messages with their webhooks."""
 
@@ -47,27 +53,34 @@ class Wiped:
     owner: str
     keys: int  # that opened the farm
     jobs: int
-    left: int  # jobs
+    left: int  # jobs; at least 1 as long as others may come
 
 
-def wipe(sessions: Sessions, storage: Storage, owner: str) -> Wiped:
+def wipe(sessions: Sessions, storage: Storage, owner: str, clock: Callable[[], float] = time.monotonic) -> Wiped:
     """Revoke an owner's keys and delete jobs and pictures, at most `BATCH`; with no job left, everything else too.
+
+    It begins with no further job after `SECONDS`. Within `KNOWN` of a key's end something is left in any case.
 
     Images that run are cancelled; their workers hear of it with the next heartbeat. Raises Unavailable.
     """
-    keys = transact(sessions, partial(_revoke, owner=owner))
-    jobs = transact(sessions, partial(_jobs, owner=owner))
-    for job_id in jobs:
+    until, jobs = clock() + SECONDS, 0
+    revoked = transact(sessions, partial(_revoke, owner=owner))
+    for job_id in transact(sessions, partial(_jobs, owner=owner)):
+        if clock() > until:
+            break
         transact(sessions, partial(_delete, owner=owner, job_id=job_id))
         try:
             storage.delete(job_prefix(job_id))
         except StorageError as error:
             log.warning("pictures of a deleted job remain", job=job_id, prefix=job_prefix(job_id), reason=str(error))
+        jobs += 1
     left = transact(sessions, partial(_forget, owner=owner))
-    return Wiped(owner, keys, len(jobs), left)
+    return Wiped(owner, revoked, jobs, left)
 
 
 def _revoke(session: Session, owner: str) -> int:
+    """Revoke the keys of an owner, also those that are just being made, and return how many."""
+    keys.lock(session)
     standing = update(ApiKey).where(ApiKey.owner == owner, ApiKey.revoked_at.is_(None))
     revoked = session.scalars(standing.values(revoked_at=func.clock_timestamp()).returning(ApiKey.id))
     return len(revoked.all())
@@ -87,9 +100,11 @@ def _delete(session: Session, owner: str, job_id: int) -> None:
 
 
 def _forget(session: Session, owner: str) -> int:
-    """Delete what is not a job if there is none any more; return how many jobs there are."""
+    """Delete what is not a job if there is none any more; return how many jobs there are, or may still come."""
     left = session.scalars(select(func.count()).select_from(Job).where(Job.owner == owner)).one()
     if not left:
         for table in _THEIRS:
             session.execute(delete(table).where(table.owner == owner))
-    return left
+    latest = func.clock_timestamp() - KNOWN
+    is_known = session.scalar(select(ApiKey.id).where(ApiKey.owner == owner, ApiKey.revoked_at > latest).limit(1))
+    return left if is_known is None else max(left, 1)

@@ -75,6 +75,30 @@ def test_nobody_else_names_others(ask, who, path):
     assert "sea of bob" not in answer.text
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/v1/jobs?owner=%00", 422),
+        ("/api/v1/pictures?owner=%00", 422),
+        ("/api/v1/pictures/facets?owner=%00", 422),
+        ("/api/v1/pictures?words=%00", 200),
+        ("/api/v1/usage?owner=%00", 422),
+        ("/api/v1/usage.csv?owner=%00", 422),
+        ("/api/v1/audit?owner=%00", 422),
+        ("/api/v1/presets/a%00b", 404),
+        ("/api/v1/models?search=%00", 200),
+        ("/api/v1/models?kind=%00", 422),
+        ("/jobs?owner=%00", 200),
+        ("/pictures?owner=%00", 200),
+        ("/usage?owner=%00", 200),
+        ("/audit?owner=%00", 200),
+        ("/limits?owner=%00", 200),
+    ],
+)
+def test_a_name_that_cannot_be_stored_is_an_answer(ask, path, status):
+    assert ask(path, "root").status_code == status
+
+
 def test_what_an_admin_does_with_all_of_a_filter_concerns_the_owner_that_it_names(client, sent):
     asked = {"action": "favourite", "filter": {"owner": "bob"}}
     actions = "/api/v1/pictures/actions"

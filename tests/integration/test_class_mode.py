@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select, text
@@ -15,6 +16,7 @@ from cli import owner_lists, wipe
 from shared.db.sessions import transact
 from shared.db.tables import ApiKey, Base, Image, Job
 from shared.errors import Refused
+from shared.maintenance import wiping
 from tests.support.queueing import Farmhand
 
 USUAL = {"name": "class", "owner": None, "role": None, "days": 90}
@@ -104,7 +106,11 @@ def test_everything_of_a_learner_is_wiped_and_nothing_of_others(app, teacher, ke
 
     wiped = client.delete("/api/v1/owners/ann", headers=teacher)
 
-    assert wiped.get_json() == {"owner": "ann", "keys": 1, "jobs": 1, "left": 0}
+    assert wiped.get_json() == {"owner": "ann", "keys": 1, "jobs": 1, "left": 1}, "another process may let ann in"
+    earlier = text("UPDATE api_keys SET revoked_at = revoked_at - interval '1 second' WHERE owner = 'ann'")
+    transact(sessions, lambda session: session.execute(earlier))
+    wiped = client.delete("/api/v1/owners/ann", headers=teacher)
+    assert wiped.get_json() == {"owner": "ann", "keys": 0, "jobs": 0, "left": 0}
     assert client.get("/api/v1/jobs", headers={"X-API-Key": keys["ann"]}).status_code == 401
     assert client.get(f"/api/v1/jobs/{jobs['bob']}", headers={"X-API-Key": keys["bob"]}).status_code == 200
     with sessions() as session:
@@ -120,11 +126,33 @@ def test_everything_of_a_learner_is_wiped_and_nothing_of_others(app, teacher, ke
     assert client.delete("/api/v1/owners/bob", headers={"X-API-Key": keys["bob"]}).status_code == 403
 
 
-def test_learners_are_wiped_beside_the_database(app, keys, settings, capsys):
+def test_learners_are_wiped_beside_the_database(app, keys, settings, capsys, monkeypatch):
+    monkeypatch.setattr("shared.maintenance.wiping.KNOWN", timedelta(0))
     assert app.test_client().post("/api/v1/jobs", json=JOB, headers={"X-API-Key": keys["bob"]}).status_code == 202
     wipe.wipe(settings, ["ann", "bob"], is_sure=True, as_json=True)
     told = json.loads(capsys.readouterr().out.splitlines()[-1])["owners"]
     assert [(one["owner"], one["keys"], one["jobs"]) for one in told] == [("ann", 1, 0), ("bob", 1, 1)]
+
+
+def test_all_learners_lose_their_keys_before_the_second_round(monkeypatch):
+    left, asked = {"ann": [4, 1, 0], "bob": [1, 0]}, []
+    monkeypatch.setattr("cli.wipe.time.sleep", asked.append)
+
+    def wipe_some(name):
+        asked.append(name)
+        return {"owner": name, "keys": 1, "jobs": 0, "left": left[name].pop(0)}
+
+    assert [one["keys"] for one in wipe._whole(wipe_some, ["ann", "bob"])] == [3, 2]
+    assert [one for one in asked if isinstance(one, str)] == ["ann", "bob", "ann", "bob", "ann"]
+    assert len(asked) == 7, "it waits where nothing could be deleted"
+
+
+def test_a_call_begins_with_no_further_job_after_its_time(app, sessions, job_factory):
+    for _ in range(3):
+        job_factory(owner="ann")
+    times = iter([0.0, 0.0, 9.0, 11.0])
+    wiped = wiping.wipe(sessions, app.extensions[EXTENSION].storage, "ann", lambda: next(times))
+    assert (wiped.jobs, wiped.left) == (2, 1)
 
 
 def test_more_jobs_than_one_request_wipes_are_left_for_the_next(app, teacher, sessions, monkeypatch, job_factory):

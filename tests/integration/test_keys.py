@@ -220,6 +220,26 @@ def test_a_key_gives_no_more_than_it_is(make, sessions, wanted, field):
     assert transact(sessions, lambda session: keys.create(session, less, by, others=True)).view.role == "viewer"
 
 
+def test_a_key_that_has_just_ended_makes_none(client, make, sessions):
+    ann, number = make("ann")
+    admin, of_admin = make("cleo", Role.ADMIN)
+    for headers, ended in ((ann, number), (admin, of_admin)):
+        assert client.get(KEYS, headers=headers).status_code == 200
+        transact(sessions, lambda session, ended=ended: keys.revoke(session, LOCAL, ended))
+        assert client.get(KEYS, headers=headers).status_code == 200, "this process has not heard of it"
+        assert client.post(KEYS, json={"name": "stays"}, headers=headers).status_code == 401
+    with sessions() as session:
+        assert session.scalar(select(func.count()).select_from(ApiKey)) == 2
+
+
+def test_an_admin_who_is_called_local_is_not_a_farm_without_keys(app, make):
+    ring = app.extensions[EXTENSION].keyring
+    make()
+    ring.refresh()
+    assert not ring.still_knows(LOCAL)
+    assert ring.still_knows(Principal("local", Role.ADMIN)), "with a key of a setting, or signed in elsewhere"
+
+
 def test_people_see_and_revoke_their_own_keys_and_an_admin_all(client, make):
     ann, of_ann = make("ann")
     _, of_bob = make("bob")

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image as Picture
 from sqlalchemy import func, select, text
+from sqlalchemy.exc import OperationalError
 
 from cli import limits as cli_limits
+from shared.accounts import audit
+from shared.accounts.limits import NO_LIMITS, OwnerLimits
+from shared.admission import allowance
+from shared.db.owner_locks import OwnerLock, lock_owner
 from shared.db.sessions import transact
 from shared.db.tables import Image, Job, ModelFile
 from shared.errors import Refused
@@ -253,12 +260,34 @@ def test_workers_learn_how_many_images_the_role_lets_run(ask, app, set_limits, s
     ("given", "field"),
     [({"queue": 1}, "queue"), ({"queued": -1}, "queued"), ({"queued": True}, "queued"), ({"queued": 1e9}, "queued"),
      ({"queued": "9" * 4000}, "queued"), ({"running": [1]}, "running"), ({"checkpoints": []}, "checkpoints"),
-     ({"pools": ["x", 1]}, "pools"), ({"urgent": "perhaps"}, "urgent"), ([], "body")],
+     ({"pools": ["x", 1]}, "pools"), ({"pools": ["\ud800"]}, "pools"),
+     ({"checkpoints": ["a\0b"]}, "checkpoints"), ({"urgent": "perhaps"}, "urgent"), ([], "body")],
 )  # fmt: skip
 def test_limits_that_cannot_be_are_refused_by_their_name(set_limits, given, field):
     answer = set_limits(given)
     assert (answer.status_code, [*fields(answer)]) == (422, [field])
     assert set_limits(owner="x" * 61, given={"queued": 1}).status_code == 422
+
+
+@pytest.mark.parametrize("owner", ["a%00b", "x" * 3000])
+def test_limits_of_nobody_who_could_be_are_not_cleared(app, sessions, owner):
+    client, roots = app.test_client(), {"X-API-Key": "roots-long-key"}
+    assert client.delete(f"{LIMITS}/owners/{owner}", headers=roots).status_code == 422
+    assert client.post("/limits/clear", data={"owner": unquote(owner)}, headers=roots).status_code == 422
+    assert transact(sessions, audit.listed) == []
+
+
+@pytest.mark.parametrize("other", [NO_LIMITS, OwnerLimits(daily_work=9)])
+def test_two_roles_of_an_owner_at_once_take_their_locks_in_one_order(sessions, other):
+    asked, told = allowance.Asked("ann", 1, 1), OwnerLimits(daily_work=9)
+    transact(sessions, lambda session: allowance.check(session, asked, told))
+    with sessions() as first, sessions() as second:
+        lock_owner(first, OwnerLock.LIMITS, "ann")
+        for session in (first, second):
+            session.execute(text("SET LOCAL lock_timeout = '20ms'"))
+        with pytest.raises(OperationalError):
+            allowance.check(second, asked, replace(other, role_running=1, is_told=False))
+        allowance.check(first, asked, told)  # the other one holds nothing yet that it needs
 
 
 def test_only_an_admin_sets_limits(app):

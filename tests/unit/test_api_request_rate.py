@@ -71,6 +71,10 @@ def test_nothing_is_bounded_without_a_bound_or_keys(process, most, who):
     assert all(taken(process(most), 10, who))
 
 
+def test_an_admin_who_is_called_local_is_bounded(process):
+    assert taken(process(), 4, Principal("local", Role.ADMIN)) == [True, True, True, False]
+
+
 def test_processes_count_together(process, counts):
     first, second = process(), process()
     assert taken(first, 2) == [True, True]
