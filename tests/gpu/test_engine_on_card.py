@@ -159,19 +159,23 @@ def test_a_context_that_is_padded_and_masked_says_what_it_says_unpadded(half: We
 # Warm-up.
 
 
-def few(weights: Weights) -> list[int]:
-    """Return the row counts that an engine prepares whose calls have no more than `FEW`."""
-    return [rows for rows in weights.device.ladder if rows <= FEW]
+def few(weights: Weights, most: int = FEW) -> list[int]:
+    """Return the row counts that an engine prepares whose calls have no more than `most`."""
+    return [rows for rows in weights.device.ladder if rows <= most]
 
 
+@pytest.mark.parametrize(
+    "most", [FEW, pytest.param(None, marks=pytest.mark.nightly)], ids=["few", "as many as the card takes"]
+)
 def test_after_a_load_the_ladder_is_prepared_while_nothing_is_rendered(
-    half: Weights, counts: list[int], pretended: Any
+    half: Weights, counts: list[int], pretended: Any, most: int | None
 ) -> None:
+    ladder = few(half, most or half.device.row_budget)
     pretended.clear()
-    with started(row_budget=FEW) as card:
+    with started(row_budget=most) as card:
         card.warm_up(half)
-        until(lambda: len(counts) == len(few(half)))
-        assert counts == few(half)
+        until(lambda: len(counts) == len(ladder))
+        assert counts == ladder
         assert pretended.waits_of("engine") == []
         before = list(counts)
         card.warm_up(with_empty_caches(half, 8))  # another checkpoint of the same kind
