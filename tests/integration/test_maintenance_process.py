@@ -182,7 +182,8 @@ class TestOutages:
                 eventually(lambda: "chore goes on" in log.read_text())
             assert process.poll() is None
         assert "Traceback" not in log.read_text()
-        said = [line["event"] for line in told(log, "due")]
+        # It may be done without saying that it goes on: a server that stops right after takes its lock away.
+        said = [event for line in told(log, "due") if (event := line["event"]) != "chore done"]
         assert said[0] == "chore put off"
         assert all(one != other for one, other in pairwise(said)), "it is put off once, not once a turn"
 

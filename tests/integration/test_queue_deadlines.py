@@ -405,13 +405,16 @@ def test_a_claim_before_the_deadline_wins_over_a_turn_after_it(hand, submit, put
 def test_claims_and_turns_around_the_deadline_leave_each_image_started_in_time_or_cancelled(hand, submit, put, pool):
     job = submit(count=400, expires_at=later())
     workers = [hand.worker() for _ in range(3)]
+    assert all(worker.claim() for worker in workers), "some start in time, however slow this machine is"
     deadline = datetime.now(UTC) + timedelta(seconds=0.6)
     put(job.id, expires_at=deadline)
 
     def claims(worker) -> int:
-        taken = 0
-        while datetime.now(UTC) < deadline + timedelta(seconds=0.1):
-            taken += worker.claim() is not None
+        taken = 1
+        while (asked_at := datetime.now(UTC)) < deadline + timedelta(seconds=0.1):
+            if worker.claim() is not None:
+                taken += 1
+                assert asked_at < deadline
         return taken
 
     def turns() -> int:
@@ -425,9 +428,8 @@ def test_claims_and_turns_around_the_deadline_leave_each_image_started_in_time_o
 
     images = hand.images(job.id)
     started = [image for image in images if image.state == "running"]
-    assert len(started) == sum(taken) > 0
+    assert len(started) == sum(taken)
     assert len(images) - len(started) == first + second == states(hand, job.id).count("cancelled") > 0
-    assert all(image.started_at < deadline + timedelta(milliseconds=5) for image in started)
     assert hand.job(job.id).unfinished == len(started)
 
 
