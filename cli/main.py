@@ -135,6 +135,7 @@ def upscale(
         str | None, typer.Option(metavar="NAME[:STRENGTH]", help="Restore faces by this face restorer.")
     ] = None,
     form: Annotated[str | None, typer.Option("--format", help="png, jpeg or webp.")] = None,
+    quality: Annotated[int | None, typer.Option(help="Of JPEG and WebP files, 1 to 100; else 95.")] = None,
     out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("pictures"),
     as_json: AsJson = False,
 ) -> None:
@@ -143,7 +144,7 @@ def upscale(
     from cli.upscale import upscale as run
 
     given = {"scale": by, "width": width, "height": height, "upscaler": name, "second": second, "second_share": share}
-    asked = {**given, "faces": faces_of(faces), "format": form}
+    asked = {**given, "faces": faces_of(faces), "format": form, "file_quality": quality}
     options = {key: value for key, value in asked.items() if value is not None}
     raise typer.Exit(run(_settings(), files, options, out, as_json=as_json))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from cli import terminal
 from cli.render import check_folder, file_bytes, follow, joined, save, submitted, uploaded
@@ -16,6 +16,7 @@ from shared.settings import Limits, Settings
 
 _LIMITS = Limits(max_upload_mb=1024, max_upload_megapixels=80)  # of files on one's own disk
 _ONESELF = "local"
+_OF_FILES: Final = ("format", "file_quality")  # options beside those of enlarging
 
 
 class _Source(NamedTuple):
@@ -66,8 +67,8 @@ def _enlarged(
 ) -> bool:
     """Enlarge the pictures of one job, and return whether all succeeded."""
     pictures = [{"picture": uploaded(client, path, data), "parameters": text} for path, data, text in sources]
-    form = {"format": options["format"]} if "format" in options else {}
-    wanted = {name: value for name, value in options.items() if name != "format"} | {"pictures": pictures}
+    form = {name: value for name, value in options.items() if name in _OF_FILES}
+    wanted = {name: value for name, value in options.items() if name not in form} | {"pictures": pictures}
     job = follow(client, submitted(client, {"upscale": wanted, **form}, quiet=as_json)["id"], quiet=as_json)
     saved = [
         save(client, job, image, folder, f"{sources[image['index']].path.stem}-{job['id']:05d}")

@@ -59,10 +59,13 @@ def test_requests_of_the_client_itself_are_answered(client):
 
 
 def test_a_prediction_that_is_waited_for_has_its_pictures(client, predict):
-    answer = predict(num_outputs=2, seed=5, scheduler="K_EULER", output_format="jpg", guidance_scale=4)
+    answer = predict(
+        num_outputs=2, seed=5, scheduler="K_EULER", output_format="jpg", output_quality=0, guidance_scale=4
+    )
     found = answer.get_json()
     assert (answer.status_code, found["status"], found["error"]) == (201, "succeeded", None)
     assert [client.get(path(link)).mimetype for link in found["output"]] == ["image/jpeg"] * 2
+    assert client.get(f"/api/v1/jobs/{found['id']}").get_json()["params"]["file_quality"] == 1
     assert found["metrics"]["image_count"] == 2
     assert found["metrics"]["total_time"] >= found["metrics"]["predict_time"] > 0
     assert found["model"] == "stepfarm/demo"

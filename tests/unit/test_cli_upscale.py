@@ -58,9 +58,10 @@ def test_files_become_one_job_and_results_are_called_like_them(client, tmp_path)
     for name in ("sea", "land"):
         files.append(tmp_path / f"{name}.png")
         Image.new("RGB", (4, 4)).save(files[-1])
-    options = ["--by", "3", "--with", "4x-sharp", "--share", "0.2", "--format", "webp", "--out", str(tmp_path / "out")]
+    options = ["--by", "3", "--with", "4x-sharp", "--share", "0.2", "--format", "webp"]
+    options += ["--quality", "80", "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(main.app, ["upscale", *map(str, files), *options])
-    assert client.wanted["format"] == "webp"
+    assert (client.wanted["format"], client.wanted["file_quality"]) == ("webp", 80)
     assert client.wanted["upscale"] == {
         "scale": 3,
         "upscaler": "4x-sharp",

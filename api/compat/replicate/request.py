@@ -18,6 +18,7 @@ NAMES: Final = {
     "guidance_scale": "cfg_scale",
     "scheduler": "sampler",
     "output_format": "format",
+    "output_quality": "file_quality",
 }
 """Fields of `input` that the farm calls otherwise."""
 
@@ -30,8 +31,12 @@ SAMPLERS: Final = {
 }
 """Schedulers of Replicate's models; others go by the farm's names."""
 
-_WORDS: Final = {"scheduler": SAMPLERS, "output_format": {"jpg": "jpeg"}}
-_WITHOUT_EFFECT: Final = ("disable_safety_checker", "apply_watermark", "output_quality", "go_fast")
+_VALUES: Final[Mapping[str, Mapping[Any, object]]] = {
+    "scheduler": SAMPLERS,
+    "output_format": {"jpg": "jpeg"},
+    "output_quality": {0: 1},  # the lowest
+}
+_WITHOUT_EFFECT: Final = ("disable_safety_checker", "apply_watermark", "go_fast")
 _UPLOAD: Final = re.compile(rf"https?://[^/]+{API}/uploads/([0-9a-f]{{64}})", re.ASCII)
 _EVENT: Final = "completed"
 
@@ -76,8 +81,8 @@ def _translated(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in given.items():
         if value is None or name in _WITHOUT_EFFECT or name in {"image", "mask", "prompt_strength"}:
             continue
-        words = _WORDS.get(name, {})
-        yield NAMES.get(name, name), words.get(value, value) if isinstance(value, str) else value
+        values = _VALUES.get(name, {})
+        yield NAMES.get(name, name), values.get(value, value) if type(value) in (str, int) else value
     if given.get("image"):
         yield "img2img", _img2img(given)
 
