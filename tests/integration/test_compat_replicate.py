@@ -65,13 +65,13 @@ def test_a_prediction_that_is_waited_for_has_its_pictures(client, predict):
     found = answer.get_json()
     assert (answer.status_code, found["status"], found["error"]) == (201, "succeeded", None)
     assert [client.get(path(link)).mimetype for link in found["output"]] == ["image/jpeg"] * 2
-    assert client.get(f"/api/v1/jobs/{found['id']}").get_json()["params"]["file_quality"] == 1
     assert found["metrics"]["image_count"] == 2
     assert found["metrics"]["total_time"] >= found["metrics"]["predict_time"] > 0
     assert found["model"] == "stepfarm/demo"
     assert found["input"] | {"prompt": ""} == {
         "prompt": "", "negative_prompt": "", "width": 64, "height": 64, "seed": 5, "num_outputs": 2,
         "num_inference_steps": 2, "guidance_scale": 4, "scheduler": "Euler", "output_format": "jpeg",
+        "output_quality": 1,
     }  # fmt: skip
     assert found["logs"].splitlines() == ["Using seed: 5", "100%|██████████| 4/4"]
     assert found["created_at"] <= found["started_at"] <= found["completed_at"]

@@ -262,7 +262,7 @@ def test_the_page_shows_a_new_key_once(client, clock):
     with client.session_transaction() as cookie:
         cookie["csrf"] = "token"
     made = client.post("/keys", data={"csrf_token": "token", "name": "laptop", "role": "admin", "days": ""})
-    assert made.status_code == 201
+    assert (made.status_code, made.headers["Cache-Control"]) == (200, "no-store")
     key = made.text.partition('value="sf_')[2].partition('"')[0]
     assert len(key) == 43
     clock.pass_second()
@@ -270,3 +270,15 @@ def test_the_page_shows_a_new_key_once(client, clock):
     assert again.status_code == 200
     assert "laptop" in again.text
     assert key not in again.text
+
+
+def test_the_page_leads_to_a_further_key_so_that_none_is_made_when_it_is_loaded_again(client, make):
+    headers, _ = make("ann")
+    with client.session_transaction() as cookie:
+        cookie["csrf"] = "token"
+    made = client.post("/keys", data={"csrf_token": "token", "name": "laptop", "role": "user"}, headers=headers)
+    assert (made.status_code, made.location) == (303, "/keys")
+    headers["Accept"] = "text/html"
+    shown, again = (client.get("/keys", headers=headers) for _ in range(2))
+    assert ('value="sf_' in shown.text, shown.headers["Cache-Control"]) == (True, "no-store")
+    assert 'value="sf_' not in again.text
