@@ -20,8 +20,8 @@ blueprint = section("owners", __name__, f"{API}/owners")
 def wipe(path: OwnerPath) -> Response:
     """Delete everything of an owner, as an admin.
 
-    It is keys, jobs, pictures, source pictures, presets, webhooks, share links, limits and usage. Keys open nothing any
-    more from the first request on. Each request deletes some jobs; ask again until none is left. Keys in
+    It is keys, jobs, pictures, source pictures, presets, webhooks, share links, limits and usage. Keys open nothing a
+    second after the first request. Each request deletes some jobs; ask again until none is left. Keys in
     `FARM_API_KEYS` stay.
     """
     return reply(use_cases.wipe(services(), auth.principal(), path.owner))

@@ -269,7 +269,7 @@ def test_limits_that_cannot_be_are_refused_by_their_name(set_limits, given, fiel
     assert set_limits(owner="x" * 61, given={"queued": 1}).status_code == 422
 
 
-@pytest.mark.parametrize("owner", ["a%00b", "x" * 3000])
+@pytest.mark.parametrize("owner", ["a%00b", "x" * 3000], ids=["NUL", "long"])
 def test_limits_of_nobody_who_could_be_are_not_cleared(app, sessions, owner):
     client, roots = app.test_client(), {"X-API-Key": "roots-long-key"}
     assert client.delete(f"{LIMITS}/owners/{owner}", headers=roots).status_code == 422
