@@ -245,7 +245,7 @@ def pictures(
         "tag": tag,
         "order": order,
     }
-    filters = {name: value for name, value in asked.items() if value not in (None, "", False)}
+    filters = {name: value for name, value in asked.items() if value is not False and value not in (None, "")}
     with connect(_settings()) as client:
         show(client, filters, most, save, as_json=as_json)
 

@@ -20,7 +20,7 @@ from cli.jobs import describe
 from cli.screen import show as screen
 from cli.screen.choice import Show
 from client.client import Client
-from client.errors import Refused, Unavailable
+from client.errors import NotRunning, Refused, Unavailable
 from client.shapes import Job
 from shared.errors import FarmError
 from shared.settings import Settings
@@ -82,8 +82,11 @@ def preview(
 
 
 def submitted(client: Client, params: Mapping[str, Any], *, quiet: bool) -> Job:
-    """Submit a job and return it; wait for a farm that does not know its models yet, or whose database is away."""
-    key, deadline, has_told = str(uuid.uuid4()), time.monotonic() + _PATIENCE_SECONDS, quiet
+    """Submit a job and return it; wait for a farm that does not know its models yet, or whose database is away.
+
+    A submission whose answer was lost is sent once more, with its key: it may have made the job.
+    """
+    key, deadline, has_told, was_lost = str(uuid.uuid4()), time.monotonic() + _PATIENCE_SECONDS, quiet, False
     while True:
         try:
             with _end_told():
@@ -95,6 +98,10 @@ def submitted(client: Client, params: Mapping[str, Any], *, quiet: bool) -> Job:
             if not has_told:
                 terminal.progress(f"{away} Waiting.")
             has_told = True
+        except NotRunning as lost:
+            if was_lost or not lost.was_sent:
+                raise
+            was_lost = True
         time.sleep(_PAUSE_SECONDS)
     for note in [] if quiet else job.get("notes", []):  # none from an API of an older version
         terminal.progress(note)

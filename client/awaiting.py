@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack, closing, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import httpx
 
-from client.connection import PATIENCE_SECONDS, attempts, checked, options, unreached, unusable
+from client.connection import PATIENCE_SECONDS, addressed, attempts, checked, options, unreached, unusable
 from client.effects import Attempt, Effect, Item, Items, Listen, Pause, Request, Steps
 from client.stream import Changes
 
@@ -94,7 +94,11 @@ class Awaiting:
                 resume = partial(steps.send, came)
 
     async def _do_whatever_comes(self, effect: Effect, heard: _Heard) -> object:
-        return await asyncio.shield(asyncio.ensure_future(self._do(effect, heard)))
+        doing = asyncio.ensure_future(self._do(effect, heard))
+        while not doing.done():
+            with suppress(asyncio.CancelledError):  # anyio cancels again at every turn of the loop
+                await asyncio.wait({doing})
+        return doing.result()
 
     async def _do(self, effect: Effect, heard: _Heard) -> object:
         match effect:
@@ -110,7 +114,7 @@ class Awaiting:
 
     async def _send(self, method: str, path: str, given: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own arguments
         try:
-            answer = await self._http.request(method, path, **given)
+            answer = await self._http.send(addressed(self._http, method, path, **given))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unreached(error, self.url) from error
         self._is_known = True
@@ -131,7 +135,8 @@ class _Heard:
         try:
             if self._lines is None:
                 accept = {"Accept": "text/event-stream"}
-                stream = await self._streams.enter_async_context(self._http.stream("GET", link, headers=accept))
+                stream = await self._http.send(addressed(self._http, "GET", link, headers=accept), stream=True)
+                self._streams.push_async_callback(stream.aclose)
                 if stream.status_code == httpx.codes.OK:
                     self._lines = stream.aiter_lines()
             if self._lines is not None:

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from client.connection import PATIENCE_SECONDS, attempts, checked, options, unreached, unusable
+from client.connection import PATIENCE_SECONDS, addressed, attempts, checked, options, unreached, unusable
 from client.effects import Attempt, Effect, Item, Items, Listen, Pause, Request, Steps
 from client.stream import Changes
 
@@ -99,7 +99,7 @@ class Blocking:
 
     def _send(self, method: str, path: str, given: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own arguments
         try:
-            answer = self._http.request(method, path, **given)
+            answer = self._http.send(addressed(self._http, method, path, **given))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unreached(error, self.url) from error
         self._is_known = True
@@ -120,7 +120,8 @@ class _Heard:
         try:
             if self._lines is None:
                 accept = {"Accept": "text/event-stream"}
-                stream = self._streams.enter_context(self._http.stream("GET", link, headers=accept))
+                stream = self._http.send(addressed(self._http, "GET", link, headers=accept), stream=True)
+                self._streams.callback(stream.close)
                 self._lines = stream.iter_lines() if stream.status_code == httpx.codes.OK else iter(())
             if any(map(self._changes.tell, self._lines)):
                 return True

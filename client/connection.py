@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -56,10 +56,27 @@ def unusable(error: Exception) -> UnusableAddress:
     return made
 
 
+def addressed(
+    http: httpx.Client | httpx.AsyncClient,
+    method: str,
+    path: str,
+    **given: Any,  # noqa: ANN401 - httpx's own arguments
+) -> httpx.Request:
+    """Return a request to the farm, which alone may see the key. Raises UnusableAddress for a link to elsewhere."""
+    try:
+        request = http.build_request(method, path, **given)
+    except httpx.InvalidURL as error:
+        raise UnusableAddress(f"{path} cannot be an address ({error}).") from error
+    here, there = ((url.scheme, url.host, url.port) for url in (http.base_url, request.url))
+    if there != here:
+        raise UnusableAddress(f"{path} is not an address of the farm at {http.base_url}: its key is sent nowhere else.")
+    return request
+
+
 def attempts(request: Request, patience_seconds: float, *, is_known: bool) -> Generator[Effect, Any, httpx.Response]:
     """Send a request until it is answered, or would have to be sent twice, or the patience has come to its end.
 
-    An address at which nothing has answered yet is likely a wrong one: nothing is waited for. Raises FarmError.
+    An address at which nobody has listened yet is likely a wrong one: nothing is waited for. Raises FarmError.
     """
     patience = patience_seconds if request.patience_seconds is None else request.patience_seconds
     deadline, pause = time.monotonic() + patience, FIRST_PAUSE_SECONDS
@@ -67,8 +84,10 @@ def attempts(request: Request, patience_seconds: float, *, is_known: bool) -> Ge
         try:
             answer: httpx.Response = yield Attempt(request)
         except FarmError as error:
-            if isinstance(error, NotRunning) and not is_known:
-                raise
+            if isinstance(error, NotRunning):
+                is_known |= error.was_sent
+                if not is_known:
+                    raise
             seconds = error.retry_after or pause
             if not _may_repeat(request, error) or time.monotonic() + seconds > deadline:
                 raise
@@ -117,7 +136,14 @@ def _problem(answer: httpx.Response, url: str) -> FarmError:
         detail = f"{url} answered {answer.status_code} {answer.reason_phrase}; is FARM_URL a farm's address?"
         body = {}
     if issubclass(kind, Refused):
-        return kind(detail, tuple(FieldError(one["field"], one["message"], one["accepted"]) for one in body["errors"]))
+        return kind(detail, tuple(_fields(body.get("errors"))))
     error = kind(f"{detail} Set FARM_API_KEY to your key." if kind is Unauthorized else detail)
     error.status = answer.status_code
     return error
+
+
+def _fields(errors: object) -> Iterator[FieldError]:
+    """Yield what a farm says about fields; another program says other things there, or nothing."""
+    for one in errors if isinstance(errors, list) else ():
+        if isinstance(one, dict):
+            yield FieldError(*(str(one.get(name, "")) for name in ("field", "message", "accepted")))

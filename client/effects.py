@@ -83,12 +83,14 @@ def sent(
 
 
 def answered(method: str, path: str, *, repeats: bool = False, **given: Any) -> Steps[Any]:  # noqa: ANN401 - as above
-    """Send a request; return the JSON of the answer, of any shape. Raises FarmError for something else."""
+    """Send a request; return the JSON object of the answer. Raises FarmError for something else."""
     answer = yield from sent(method, path, repeats=repeats, **given)
     try:
         body = answer.json()
     except ValueError:
-        raise FarmError(f"{answer.url} answers, but not as a farm does; check FARM_URL.") from None
+        body = None
+    if not isinstance(body, dict):
+        raise FarmError(f"{answer.url} answers, but not as a farm does; check FARM_URL.")
     return body
 
 

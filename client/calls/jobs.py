@@ -134,7 +134,8 @@ def _taken_back(params: Mapping[str, Any], key: str, end: BaseException) -> Step
     """Cancel the job of a submission without an answer: the same key says which it is, whether it arrived or not."""
     try:
         job = yield from _posted(params, key, **_LAST_WORD)
-    except FarmError:
+    except FarmError as error:
+        end.add_note(f"The job may have been submitted, and was not cancelled: {error}")
         return
     yield from _cancelled(job["id"], end)
 

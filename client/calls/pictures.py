@@ -41,7 +41,7 @@ class Pictures:
 
     @call
     def fetch(self, link: str) -> Steps[bytes]:
-        """Return the bytes behind one of the API's links."""
+        """Return the bytes behind one of the API's links. Raises UnusableAddress for one that leads elsewhere."""
         return loaded("GET", link, timeout=_FILE_SECONDS)
 
     @call
@@ -53,7 +53,11 @@ class Pictures:
     @listing
     def pictures(self, /, limit: int = 200, **filters: object) -> Items[Json]:
         """Yield finished pictures of all jobs, the latest first, page by page; the filters are those of the API."""
-        wanted = {name: value for name, value in filters.items() if value not in (None, "", False, [])}
+        wanted = {
+            name: value
+            for name, value in filters.items()
+            if value is not False and value not in (None, "", [])  # 0 is a seed
+        }
         wanted["limit"] = limit
         while True:
             page = yield from answered("GET", f"{API}/pictures", params=wanted)

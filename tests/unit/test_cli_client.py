@@ -9,8 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
-from cli import checkpoints, jobs
+from cli import checkpoints, jobs, main
 from cli.connect import connect
 from cli.embedded import home
 from cli.embedded.home import Record
@@ -112,13 +113,35 @@ def test_refusal_keeps_every_field():
     assert caught.value.fields == (errors.FieldError("steps", "is 0", "1 to 150"),)
 
 
+@pytest.mark.parametrize(
+    "body", [{"detail": "No."}, {"detail": "No.", "errors": 5}, {"detail": "No.", "errors": ["x"]}]
+)
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_refusal_of_another_program_has_no_fields(status: int, body: dict[str, Any]):
+    client, _ = answering(httpx.Response(status, json=body))
+    with pytest.raises(errors.Refused, match=r"No\.") as caught:
+        client.render({})
+    assert caught.value.fields == ()
+
+
+def test_refusal_may_say_less_of_a_field():
+    client, _ = answering(httpx.Response(422, json={"detail": "No.", "errors": [{"field": "steps", "code": 7}]}))
+    with pytest.raises(errors.Refused) as caught:
+        client.render({})
+    assert caught.value.fields == (errors.FieldError("steps", "", ""),)
+
+
 def test_wrong_key_says_which_variable_to_set():
     client, _ = answering(problem(401))
     with pytest.raises(errors.Unauthorized, match="FARM_API_KEY"):
         client.jobs()
 
 
-@pytest.mark.parametrize("answer", [httpx.Response(502, text="<html>"), httpx.Response(200, text="<html>")])
+@pytest.mark.parametrize(
+    "answer",
+    [httpx.Response(502, text="<html>"), httpx.Response(200, text="<html>"), httpx.Response(200, json=["hello"])],
+    ids=["a proxy", "a page", "a list"],
+)
 def test_answer_of_something_else_is_told(answer: httpx.Response):
     client, _ = answering(answer)
     with pytest.raises(errors.FarmError, match="FARM_URL"):
@@ -235,6 +258,13 @@ def test_nothing_is_waited_for_in_an_empty_models_folder(tmp_path: Path):
     client, asked = answering()
     checkpoints.await_first(client, Settings(models=tmp_path))
     assert asked == []
+
+
+def test_pictures_of_seed_0_are_asked_for_as_those_of_any_other(monkeypatch: pytest.MonkeyPatch):
+    client, asked = answering(httpx.Response(200, json={"pictures": [], "next": None}))
+    monkeypatch.setattr("cli.connect.connect", lambda _: client)
+    CliRunner().invoke(main.app, ["pictures", "--seed", "0"], catch_exceptions=False)
+    assert dict(asked[0].url.params) == {"seed": "0", "limit": "20"}
 
 
 def test_workers_are_drained_by_their_names_and_patterns():

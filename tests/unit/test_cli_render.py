@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from cli import main as cli
 from cli import render, render_request
 from client.client import Client
-from client.errors import Refused, Unavailable
+from client.errors import NotRunning, Refused, Unavailable
 from shared.errors import FarmError
 
 UPLOADS, JOBS = "/api/v1/uploads", "/api/v1/jobs"
@@ -27,6 +27,8 @@ class Farm:
         self.asked: list[dict[str, object]] = []
         self.state = "succeeded"
         self.early = 0  # submissions before it knows its models
+        self.lost = 0  # answers to submissions
+        self.keys: set[str] = set()
         self.notes: list[str] = []
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -42,6 +44,10 @@ class Farm:
             return httpx.Response(503, json={"detail": "The farm is still reading its models."})
         if request.method == "POST":
             self.asked.append(json.loads(request.content))
+            self.keys.add(request.headers["Idempotency-Key"])
+        if request.method == "POST" and self.lost:
+            self.lost -= 1
+            raise httpx.ReadError("reset")
         if request.url.path.endswith("picture.webp"):
             return httpx.Response(200, content=b"a picture")
         links = {"picture": f"{JOBS}/17/images/0/picture.webp"}
@@ -309,6 +315,17 @@ def test_help_fits_a_terminal_of_eighty_columns_and_has_sections():
         "When: a deadline, or a reason to wait:",
         "Axes:", "Adapters: files that change what a checkpoint draws:", "Other parameters:", "Pictures:", "Options:",
     ]  # fmt: skip
+
+
+def test_submission_whose_answer_is_lost_is_sent_once_more_with_its_key(farm, monkeypatch, tmp_path):
+    monkeypatch.setattr(render, "_PAUSE_SECONDS", 0.0)
+    farm.lost = 1
+    run("a lake", "--out", str(tmp_path))
+    assert (len(farm.asked), len(farm.keys)) == (2, 1)
+    farm.lost = 2
+    with pytest.raises(NotRunning):
+        run("a lake", "--out", str(tmp_path))
+    assert (len(farm.asked), len(farm.keys)) == (4, 2)
 
 
 def test_farm_that_does_not_know_its_models_yet_is_waited_for(farm, monkeypatch, tmp_path):

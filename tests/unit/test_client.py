@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import pytest
 
@@ -132,6 +133,32 @@ def test_what_was_not_done_is_asked_again_whatever_it_is(ask, trouble):
     assert farm.asked.count("POST /api/v1/jobs/1/hold") == 2
 
 
+def test_a_first_submission_whose_answer_is_lost_is_sent_again(ask):
+    farm = Farm(LOST, GONE)
+    job = ask(farm, ("submit", {"prompt": "sea"}))
+    assert (farm.asked, job["id"], len(farm.made)) == (["POST /api/v1/jobs"] * 3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "link", ["http://evil.example/a.png", "https://127.0.0.1:8321/a.png", "http://127.0.0.1/a.png", "http://["]
+)
+def test_the_key_goes_to_the_farm_alone(ask, link, monkeypatch):
+    monkeypatch.setitem(LINKS, "events", link)
+    farm = Farm()
+    with pytest.raises(errors.UnusableAddress):
+        ask(farm, ("fetch", link))
+    with pytest.raises(errors.UnusableAddress):
+        ask(farm, ("wait", 1))
+    assert farm.asked == ["GET /api/v1/jobs/1"]
+
+
+@pytest.mark.parametrize("link", ["/a.png", "http://127.0.0.1:8321/a.png", "//evil.example/a.png"])
+def test_a_link_of_the_farm_is_followed(ask, link):
+    farm = Farm()
+    ask(farm, ("fetch", link))
+    assert farm.asked == ["GET /a.png"]
+
+
 def test_an_address_where_nothing_ever_answered_is_told_at_once(ask):
     farm = Farm(GONE, GONE)
     with pytest.raises(errors.NotRunning, match="Connection refused"):
@@ -177,6 +204,13 @@ def test_ctrl_c_before_the_answer_cancels_the_job_that_was_made(call):
     assert (len(farm.made), farm.cancelled) == (1, [1])
 
 
+def test_ctrl_c_that_cannot_take_back_its_submission_says_so():
+    farm = Farm(KeyboardInterrupt(), GONE)
+    with Client(URL, transport=httpx.MockTransport(farm)) as client, pytest.raises(KeyboardInterrupt) as caught:
+        client.submit({"prompt": "sea"})
+    assert "may have been submitted, and was not cancelled: Nothing answers" in caught.value.__notes__[0]
+
+
 def test_ctrl_c_that_cannot_cancel_says_so():
     farm = Farm(None, KeyboardInterrupt(), GONE)
     with Client(URL, transport=httpx.MockTransport(farm)) as client, pytest.raises(KeyboardInterrupt) as caught:
@@ -211,6 +245,28 @@ def test_a_cancelled_task_cancels_its_job_even_if_it_is_cancelled_again(times):
 
     loops.run(main())
     assert farm.cancelled == [1]
+
+
+def test_a_submission_that_is_cancelled_at_every_turn_of_the_loop_leaves_no_job():
+    farm = Farm()
+
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+
+            async def answer(request: httpx.Request) -> httpx.Response:
+                came = farm(request)
+                if len(farm.asked) == 1:
+                    scope.cancel()
+                    await asyncio.Event().wait()
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                return came
+
+            async with AsyncClient(URL, transport=httpx.MockTransport(answer)) as client:
+                await client.submit({"prompt": "sea"})
+
+    loops.run(main())
+    assert (len(farm.made), farm.cancelled) == (1, [1])
 
 
 def test_a_picture_that_is_not_there_says_why(ask):
