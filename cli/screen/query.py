@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
+from cli import interrupts
+
 _PATIENCE_SECONDS: Final = 1.0  # an answer over a slow line that came later would look like typed
 _LONGEST: Final = 4096  # bytes of answers
 # Of a picture of one pixel: can it be drawn (kitty's protocol)? Of the size of a cell. Of all else, which every
@@ -49,8 +51,11 @@ def ask() -> Abilities:
 
 
 def answers(terminal: int, patience_seconds: float = _PATIENCE_SECONDS) -> Abilities:
-    """Return what the terminal of a descriptor answers. Keys typed before are left for the next reader."""
-    with _unbuffered(terminal):
+    """Return what the terminal of a descriptor answers. Keys typed before are left for the next reader.
+
+    TERM meanwhile does what Ctrl-C does, and leaves the terminal as it was.
+    """
+    with interrupts.caught(interrupts.raise_interrupt), _unbuffered(terminal):
         if select.select([terminal], [], [], 0)[0]:  # somebody types: what is read now is not for us
             return Abilities(cell=_cell(terminal, b""))
         os.write(terminal, _QUESTIONS)

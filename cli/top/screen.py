@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
@@ -26,6 +26,7 @@ from client.errors import FarmError
 
 _KEPT: Final = 10  # looks, of which steps are counted
 _WIDE: Final = 200  # columns of what is not for a terminal
+_SIGNALS: Final = (signal.SIGWINCH, signal.SIGTERM, signal.SIGHUP, signal.SIGTSTP)
 
 
 def show(client: AsyncClient, seconds: float, *, once: bool, as_json: bool) -> None:
@@ -85,6 +86,7 @@ class Top:
         self._trouble = ""
         self._news = asyncio.Event()
         self._quits = False
+        self._is_stopped = False
         self._laid_out: tuple[object, list[list[Segment]]] = (None, [])
 
     async def run(self, seconds: float) -> None:
@@ -93,15 +95,23 @@ class Top:
             self._looks.append(await look(self._client))
             looking = asyncio.create_task(self._look_again(seconds))
             try:
-                with self._keys(), Live(console=self._console, screen=True, auto_refresh=False) as shown:
-                    while not self._quits:
-                        shown.update(self._screenful(), refresh=True)
-                        await self._news.wait()
-                        self._news.clear()
-                        if looking.done():
-                            looking.result()  # raises what it did not expect
+                while not self._quits:
+                    await self._shown(looking)
+                    if self._is_stopped:
+                        self._is_stopped = False
+                        signal.raise_signal(signal.SIGTSTP)  # returns when the shell continues this process
             finally:
                 looking.cancel()
+
+    async def _shown(self, looking: asyncio.Task[None]) -> None:
+        """Show the farm until a key or a signal ends it, or Ctrl-Z stops it; leave the terminal as it was."""
+        with self._keys_and_signals(), Live(console=self._console, screen=True, auto_refresh=False) as shown:
+            while not (self._quits or self._is_stopped):
+                shown.update(self._screenful(), refresh=True)
+                await self._news.wait()
+                self._news.clear()
+                if looking.done():
+                    looking.result()  # raises what it did not expect
 
     async def _look_again(self, seconds: float) -> None:
         try:
@@ -117,17 +127,24 @@ class Top:
             self._news.set()
 
     @contextmanager
-    def _keys(self) -> Iterator[None]:
-        """Have keys and a new size of the terminal change what is shown, within the context."""
+    def _keys_and_signals(self) -> Iterator[None]:
+        """Have keys and signals change what is shown, within the context. An ignored signal (nohup) stays ignored."""
         loop = asyncio.get_running_loop()
-        with keys.at_once(self._keyboard):
+        with ExitStack() as before:
+            for number in _SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    loop.add_signal_handler(number, self._signalled, number)
+                    before.callback(loop.remove_signal_handler, number)
+            before.enter_context(keys.at_once(self._keyboard))
             loop.add_reader(self._keyboard, self._pressed)
-            loop.add_signal_handler(signal.SIGWINCH, self._news.set)
-            try:
-                yield
-            finally:
-                loop.remove_signal_handler(signal.SIGWINCH)
-                loop.remove_reader(self._keyboard)
+            before.callback(loop.remove_reader, self._keyboard)
+            yield
+
+    def _signalled(self, number: signal.Signals) -> None:
+        """Quit or stop as a signal asks; a new size of the terminal has everything drawn again."""
+        self._quits |= number in {signal.SIGTERM, signal.SIGHUP}
+        self._is_stopped |= number == signal.SIGTSTP
+        self._news.set()
 
     def _pressed(self) -> None:
         read = os.read(self._keyboard, 1024)

@@ -123,6 +123,7 @@ class Screen:
             stdin=programs,
             stdout=programs,
             stderr=programs,
+            process_group=0,  # as a shell's job: the kernel stops no others
         )
 
     def resize(self, rows: int, columns: int) -> None:
@@ -137,6 +138,19 @@ class Screen:
             self.said += os.read(self.own, 65536).decode()
         self.said = ""
         return plain
+
+    def until_left(self) -> None:
+        """Read on until the terminal shows what was there before."""
+        while not self.said.endswith(LEFT):
+            assert select.select([self.own], [], [], 10)[0], self.said
+            self.said += os.read(self.own, 65536).decode()
+        self.said = ""
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.own)
+        os.close(self.programs)
 
 
 def test_the_live_screen_follows_keys_and_the_size_of_the_terminal_and_leaves_it_as_it_was(url, job):
@@ -154,10 +168,22 @@ def test_the_live_screen_follows_keys_and_the_size_of_the_terminal_and_leaves_it
         os.write(screen.own, b"q")
         assert screen.process.wait(30) == 0
         assert termios.tcgetattr(screen.programs) == screen.before
-        while not screen.said.endswith(LEFT):
-            screen.said += os.read(screen.own, 65536).decode()
+        screen.until_left()
     finally:
-        screen.process.kill()
-        screen.process.wait()
-        os.close(screen.own)
-        os.close(screen.programs)
+        screen.close()
+
+
+def test_the_terminal_is_as_it_was_while_the_screen_is_stopped_and_after_term(url, job):
+    screen = Screen(url)
+    try:
+        for number in (signal.SIGTSTP, signal.SIGTERM):
+            screen.until("q quit")
+            screen.process.send_signal(number)
+            screen.until_left()
+            _, status = os.waitpid(screen.process.pid, os.WUNTRACED)
+            assert termios.tcgetattr(screen.programs) == screen.before
+            assert os.WIFSTOPPED(status) == (number == signal.SIGTSTP)
+            if os.WIFSTOPPED(status):
+                screen.process.send_signal(signal.SIGCONT)
+    finally:
+        screen.close()

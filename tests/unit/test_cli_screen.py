@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 import termios
 import threading
 import time
@@ -77,9 +78,26 @@ def test_a_silent_terminal_is_waited_for_so_long():
         assert 0.05 <= time.monotonic() - began < 2
 
 
+def test_a_terminal_is_as_it_was_after_term(monkeypatch):
+    monkeypatch.setattr(query, "_QUESTIONS", b"?")
+    before_signal = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        with terminal() as (own, programs):
+            before = termios.tcgetattr(programs)
+            asked = threading.Thread(target=lambda: (os.read(own, 1), os.kill(os.getpid(), signal.SIGTERM)))
+            asked.start()
+            with pytest.raises(KeyboardInterrupt):
+                query.answers(programs, 5)
+            asked.join()
+            assert termios.tcgetattr(programs) == before
+    finally:
+        signal.signal(signal.SIGTERM, before_signal)
+
+
 def test_what_was_typed_before_is_left_to_who_reads_it():
     with terminal() as (own, programs):
         os.write(own, b"ls\n")
+        assert select.select([programs], [], [], 5)[0]  # the kernel passes it on in its own time
         assert query.answers(programs, 5) == Abilities()
         assert os.read(programs, 100) == b"ls\n"
         shown = os.read(own, 1000)  # the echo of what was typed; no question
