@@ -26,7 +26,7 @@ _FIRST, _LAST = date(2000, 1, 1), date(9000, 1, 1)
 _MEASURES: Final[tuple[tuple[str, object, Callable[..., str]], ...]] = (
     ("images", lazy("Pictures"), number),
     ("gpu_seconds", lazy("GPU time"), time_words),
-    ("bytes", lazy("Size"), size_words),
+    ("bytes", lazy("Data"), size_words),
 )
 blueprint = Blueprint("usage_pages", __name__, url_prefix="/usage")
 
