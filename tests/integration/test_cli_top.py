@@ -100,6 +100,12 @@ def test_once_is_for_scripts(url, job, capsys, as_json):
         assert re.search(rf"^{job} +local +running +0/2 +\d+ s +a lighthouse in fog$", said, re.MULTILINE)
 
 
+def _at_a_terminal() -> dict[str, str]:
+    """Return an environment in which nothing but the terminal itself says how large it is."""
+    given = clean_environment() | {"TERM": "xterm-256color"}
+    return {name: value for name, value in given.items() if name not in {"COLUMNS", "LINES"}}
+
+
 def _plain(said: str) -> str:
     """Return what a terminal shows, a line each; without colours. Where the cursor jumps, another line begins."""
     return re.sub(r"\x1b\[[?\d;]*[A-Za-z]|\r", "", re.sub(r"\x1b\[[\d;]*[ABH]", "\n", said))
@@ -119,7 +125,7 @@ class Screen:
         self.said = ""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "cli", "top", "--every", "0.2"],
-            env=clean_environment() | {"FARM_URL": url, "TERM": "xterm-256color"},
+            env=_at_a_terminal() | {"FARM_URL": url},
             stdin=programs,
             stdout=programs,
             stderr=programs,
