@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 import httpx
 
-from client.connection import PATIENCE_SECONDS, addressed, attempts, checked, options, unreached, unusable
+from client.connection import PATIENCE_SECONDS, addressed, attempts, checked, opened, unreached
 from client.effects import Attempt, Effect, Item, Items, Listen, Pause, Request, Steps
 from client.stream import Changes
 
@@ -37,11 +37,7 @@ class Blocking:
         self.url = url.rstrip("/")
         self.patience_seconds = patience_seconds
         self._is_known = False
-        given = options(self.url, key)
-        try:
-            self._http = httpx.Client(transport=transport, **given)
-        except (ImportError, ValueError, httpx.InvalidURL) as error:
-            raise unusable(error) from error
+        self._http = opened(httpx.Client, self.url, key, transport)
 
     def __enter__(self) -> Self:
         return self

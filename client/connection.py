@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
-from typing import Any, Final
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -35,25 +35,25 @@ _NO_PROXY: Final = (
 )
 
 
-def options(url: str, key: str) -> dict[str, Any]:
-    """Return what httpx's clients are made with. Raises UnusableAddress."""
+Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
+
+
+def opened(kind: Callable[..., Http], url: str, key: str, transport: object) -> Http:
+    """Return a client of httpx, of either kind, for a farm. Raises UnusableAddress."""
     try:
         base_url = httpx.URL(url)
     except httpx.InvalidURL as error:
         raise UnusableAddress(f"{url} cannot be a farm's address ({error}); check FARM_URL.") from error
-    return {
-        "base_url": base_url,
-        "headers": {"Authorization": f"Bearer {key}"} if key else {},
-        "timeout": _TIMEOUT,
-        "trust_env": urlsplit(url).hostname not in _LOOPBACK,  # a proxy does not know this machine's own addresses
-    }
-
-
-def unusable(error: Exception) -> UnusableAddress:
-    """Return the error for what httpx's clients raise when they are made: of SOCKS, of a scheme nobody knows."""
-    made = UnusableAddress(_NO_PROXY)
-    made.__cause__ = error
-    return made
+    try:
+        return kind(
+            transport=transport,
+            base_url=base_url,
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=_TIMEOUT,
+            trust_env=urlsplit(url).hostname not in _LOOPBACK,  # a proxy does not know this machine's own addresses
+        )
+    except (ImportError, ValueError, httpx.InvalidURL) as error:  # of SOCKS, of a scheme nobody knows
+        raise UnusableAddress(_NO_PROXY) from error
 
 
 def addressed(

@@ -29,6 +29,11 @@ from shared.queue.holds import hold_statement, release_statement
 ACCEPTED: Final = "up to 100 ids of your jobs, none of which waits for this one"
 
 
+def _locked(states: str) -> str:
+    """Return SQL that locks the images of a job in some states, in the order in which all moves lock them."""
+    return f"SELECT id FROM images WHERE job_id = :job_id AND state IN ({states}) ORDER BY id FOR UPDATE"  # noqa: S608
+
+
 @dataclass(frozen=True)
 class Settled:
     """What became of a job that waited; tickets and events go out after the commit."""
@@ -141,7 +146,7 @@ _BEFORE = text("""
 
 # Moves that hold, release or change the job lock these first, so all that is read after them stays so until the
 # commit.
-_LOCK_HELD = text("SELECT id FROM images WHERE job_id = :job_id AND state = 'held' ORDER BY id FOR UPDATE")
+_LOCK_HELD = text(_locked("'held'"))
 _RELEASE = release_statement(
     """
         SELECT images.id
@@ -220,14 +225,7 @@ _CIRCLE = text("""
     )
     SELECT first FROM before WHERE id = :job_id ORDER BY first LIMIT 1
 """)
-_HOLD = hold_statement("""
-        SELECT id
-        FROM images
-        WHERE job_id = :job_id
-          AND state IN ('held', 'queued')
-        ORDER BY id
-        FOR UPDATE
-    """)
+_HOLD = hold_statement(_locked("'held', 'queued'"))
 _SET = text("UPDATE jobs SET after = :after, after_on = :on, waits = :waits WHERE id = :job_id")
 
 
@@ -253,23 +251,9 @@ def change(session: Session, job_id: int, after: tuple[int, ...] | None, on: Dep
 
 
 _WAITED = text(f"SELECT owner, after FROM jobs WHERE id = :job_id AND waits AND {OWNED}")  # noqa: S608 - a constant
-_LOCK_RETRIED = text("""
-    SELECT id
-    FROM images
-    WHERE job_id = :job_id
-      AND state IN ('failed', 'cancelled')
-    ORDER BY id
-    FOR UPDATE
-""")
+_LOCK_RETRIED = text(_locked("'failed', 'cancelled'"))
 _IS_ANY_HELD = text("SELECT EXISTS (SELECT FROM images WHERE job_id = :job_id AND state = 'held')")
-_HOLD_RETRIED = hold_statement("""
-        SELECT id
-        FROM images
-        WHERE job_id = :job_id
-          AND state = 'queued'
-        ORDER BY id
-        FOR UPDATE
-    """)
+_HOLD_RETRIED = hold_statement(_locked("'queued'"))
 
 
 def retry(session: Session, whose: Scope, job_id: int, index: int | None = None) -> int:
