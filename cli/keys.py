@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from cli import terminal
 from cli.connect import connect
-from cli.terminal import age, table
+from cli.terminal import age, minute, table
 from client.client import Json
 from shared.accounts import keys
 from shared.accounts.principal import Principal, Role
@@ -92,6 +92,6 @@ def _json(view: keys.KeyView) -> Json:
 
 
 def _row(key: Json) -> tuple[str, ...]:
-    until = "revoked" if key["revoked_at"] else (key["expires_at"] or "")[:16].replace("T", " ")
+    until = "revoked" if key["revoked_at"] else minute(key["expires_at"])
     named = (str(key["id"]), escape(key["owner"]), key["role"], escape(key["name"]))
     return (*named, age(key["created_at"]), age(key["used_at"]), until)

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
+from cli.options import AsJson
+
 keys = typer.Typer(
     help="Keys that open the farm: yours, or everybody's beside the database.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 
 
 @keys.command("list")

@@ -10,7 +10,7 @@ from rich.markup import escape
 from cli import terminal
 from cli.connect import connect
 from cli.keys import beside_the_database
-from cli.terminal import age, table
+from cli.terminal import age, minute, table
 from client.client import Json
 from shared.accounts import limit_rows, limits
 from shared.accounts.limit_rows import LimitRow
@@ -80,7 +80,7 @@ def _words(given: Mapping[str, Any]) -> str:
 
 
 def _own_row(limit: Json) -> tuple[str, ...]:
-    renews = (limit["renews_at"] or "as images end")[:16].replace("T", " ")
+    renews = minute(limit["renews_at"]) or "as images end"
     return limit["name"], f"{limit['limit']:,}", f"{limit['used']:,}", f"{limit['left']:,}", renews
 
 

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
+from cli.options import AsJson
+
 limits = typer.Typer(
     help="How much of the farm owners may use: your own limits, or everybody's beside the database.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 Owner = Annotated[str, typer.Argument(metavar="OWNER", help="Whose limits they are.")]
 
 

@@ -12,6 +12,7 @@ import typer
 from cli import error_boundary
 from cli.keys_command import keys
 from cli.limits_command import limits
+from cli.options import AsJson
 from cli.render_command import RenderCommand, SweepCommand, render, sweep
 from cli.shares_command import share, shares
 
@@ -46,7 +47,6 @@ app.add_typer(storage, name="storage")
 app.add_typer(keys, name="keys")
 app.add_typer(limits, name="limits")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 JobId = Annotated[int, typer.Argument(metavar="JOB", min=1, help="Number of the job.")]
 WorkerName = Annotated[str | None, typer.Argument(metavar="[WORKER]", help="Name, or a pattern like 'host/*'.")]
 AllWorkers = Annotated[bool, typer.Option("--all", help="Every worker.")]

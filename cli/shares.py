@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from cli import terminal
-from cli.terminal import age, table
+from cli.terminal import age, minute, table
 from client.client import Client, Json
 
 _HEADINGS: Final = ("link", "shows", "made", "until")
@@ -26,7 +26,7 @@ def make(client: Client, job_id: int, index: int | None, days: int | None, *, as
         return terminal.answer_json(made)
     terminal.answer(made["link"])
     return terminal.progress(
-        f"Link {made['id']} to {_shown(made)}, until {_until(made)} UTC. Nobody can show it again; "
+        f"Link {made['id']} to {_shown(made)}, until {minute(made['expires_at'])} UTC. Nobody can show it again; "
         f"`farm share --revoke {made['id']}` ends it."
     )
 
@@ -40,12 +40,8 @@ def revoke(client: Client, share_id: int, *, as_json: bool) -> None:
 
 
 def _row(share: Json) -> tuple[object, ...]:
-    return share["id"], _shown(share), age(share["created_at"]), _until(share)
+    return share["id"], _shown(share), age(share["created_at"]), minute(share["expires_at"])
 
 
 def _shown(share: Json) -> str:
     return f"job {share['job_id']}" if share["index"] is None else f"picture {share['job_id']}.{share['index']}"
-
-
-def _until(share: Json) -> str:
-    return str(share["expires_at"])[:16].replace("T", " ")

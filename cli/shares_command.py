@@ -7,7 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
+from cli.options import AsJson
+
 _PICTURE: Final = re.compile(r"([1-9][0-9]{0,17})(?:\.([0-9]{1,18}))?")
 
 

@@ -100,6 +100,11 @@ def state(name: str) -> str:
     return f"[{colour}]{name}[/]" if colour else name
 
 
+def minute(instant: str | None) -> str:
+    """Return an instant of the API, in UTC, to the minute; empty for none."""
+    return (instant or "")[:16].replace("T", " ")
+
+
 def age(moment: str | None) -> str:
     """Return how long ago an ISO time was, roughly: `40 s`, `12 min`, `3 h`, `5 d`."""
     if moment is None:
