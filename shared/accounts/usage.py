@@ -14,12 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from typing import Final, NamedTuple
+from typing import Final
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from shared.accounts.principal import Principal
 from shared.accounts.scope import OWNED, Scope
 from shared.db.tables import ModelFile
 from shared.errors import FieldError, Refused
@@ -43,14 +42,6 @@ WRITE_USAGE: Final = """
 that have a picture."""
 
 
-class Used(NamedTuple):
-    """The work of images, summed."""
-
-    images: int  # finished
-    gpu_seconds: float  # of attempts without a picture as well
-    bytes: int  # of the pictures
-
-
 @dataclass(frozen=True)
 class Day:
     """What an owner's images with one checkpoint took on one day."""
@@ -63,18 +54,13 @@ class Day:
     bytes: int
 
 
-# In one statement, so that it sees what the chore moves in one place of the two. Indexes: pk_usage_days,
-# ix_usage_attempts_owner.
-_USED = text(f"""
-    SELECT coalesce(sum(images), 0)::bigint AS images,
-           coalesce(sum(gpu_seconds), 0) AS gpu_seconds,
-           coalesce(sum(bytes), 0)::bigint AS bytes
-    FROM (
-        SELECT images, gpu_seconds, bytes FROM usage_days WHERE {OWNED} AND day >= :since
-        UNION ALL
-        SELECT images, gpu_seconds, bytes FROM usage_attempts WHERE {OWNED} AND (at AT TIME ZONE 'UTC')::date >= :since
-    ) AS taken
-""")  # noqa: S608 - a constant
+# A statement that reads both sees what the chore moves in one place of the two.
+TAKEN: Final = """
+    SELECT day, owner, checkpoint, images, gpu_seconds, bytes FROM usage_days
+    UNION ALL
+    SELECT (at AT TIME ZONE 'UTC')::date, owner, checkpoint, images, gpu_seconds, bytes FROM usage_attempts
+"""
+"""A query of everything that was taken, up to the latest commit. Indexes: pk_usage_days, ix_usage_attempts_owner."""
 
 # Rows that are locked are being folded by another process. No two of these wait for each other: days have one order.
 _FOLD = text("""
@@ -108,25 +94,15 @@ BATCH: Final = 5000
 _DAYS: Final = text(f"""
     SELECT day, owner, checkpoint, sum(images)::bigint AS images, sum(gpu_seconds) AS gpu_seconds,
            sum(bytes)::bigint AS bytes
-    FROM (
-        SELECT day, owner, checkpoint, images, gpu_seconds, bytes FROM usage_days WHERE {OWNED}
-        UNION ALL
-        SELECT (at AT TIME ZONE 'UTC')::date, owner, checkpoint, images, gpu_seconds, bytes
-        FROM usage_attempts
-        WHERE {OWNED}
-    ) AS taken
-    WHERE day BETWEEN :first AND :last
+    FROM ({TAKEN}) AS taken
+    WHERE {OWNED}
+      AND day BETWEEN :first AND :last
     GROUP BY day, owner, checkpoint
     ORDER BY day DESC, owner, checkpoint
     LIMIT :most
 """)  # noqa: S608 - a constant
 MOST_DAYS: Final = 400  # of one question
 MOST_LINES: Final = 20_000
-
-
-def used(session: Session, who: Principal, since: date) -> Used:
-    """Return what the images of `who` took since a day in UTC began, up to the latest commit."""
-    return Used(*session.execute(_USED, {"whose": who.owner, "since": since}).one())
 
 
 def days(session: Session, whose: Scope, first: date, last: date) -> list[Day]:

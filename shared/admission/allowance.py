@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from shared.accounts import limit_rows
 from shared.accounts.limits import LIMITS, NO_LIMITS, OwnerLimits
+from shared.accounts.usage import TAKEN
 from shared.admission.parse import refused
 from shared.db.owner_locks import OwnerLock, lock_owner
 from shared.db.states import ImageState
@@ -76,7 +77,7 @@ class Balance(NamedTuple):
 
 
 # Indexes: ix_jobs_owner_state_id; ix_images_running, which has few rows, however long the queue.
-_USED: Final = text("""
+_USED: Final = text(f"""
     WITH today AS (
         SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date AS day
     ),
@@ -85,14 +86,9 @@ _USED: Final = text("""
     ),
     taken AS (
         SELECT day, images, gpu_seconds
-        FROM usage_days
+        FROM ({TAKEN}) AS ever
         WHERE owner = :owner
           AND day >= (SELECT first_day FROM this_month)
-        UNION ALL
-        SELECT (at AT TIME ZONE 'UTC')::date, images, gpu_seconds
-        FROM usage_attempts
-        WHERE owner = :owner
-          AND (at AT TIME ZONE 'UTC')::date >= (SELECT first_day FROM this_month)
     ),
     open_ones AS (
         SELECT coalesce(sum(unfinished), 0)::bigint AS images FROM jobs WHERE owner = :owner AND state = 'open'
@@ -110,7 +106,7 @@ _USED: Final = text("""
            (today.day + 1)::timestamp AT TIME ZONE 'UTC' AS tomorrow,
            (this_month.first_day + interval '1 month') AT TIME ZONE 'UTC' AS next_month
     FROM today, this_month, open_ones, running_ones
-""")
+""")  # noqa: S608 - a constant
 
 # Kept in the row of the owner, so that it is neither lost with a deleted job nor given back by a cancelled one.
 _COUNT_WORK: Final = text("""
