@@ -99,7 +99,7 @@ _DOORS: Final = {
     },
     "Stable Diffusion web UI, beside": {
         Role.VIEWER: """
-            controlnet_models controlnet_modules controlnet_settings controlnet_types controlnet_version
+            controlnet_control_types controlnet_model_list controlnet_module_list controlnet_settings controlnet_version
             pending_tasks ping task_progress
         """,
         Role.USER: "controlnet_detect",

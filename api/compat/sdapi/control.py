@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from pydantic import Field
@@ -74,6 +75,16 @@ def types(services: Services) -> dict[str, Any]:
         "default_model": "None",
     }
     return {"control_types": {_ALL: offered}}
+
+
+LISTS: Final[Mapping[str, tuple[str, Callable[[Services], object]]]] = {
+    "version": ("Get the version of the extension's API.", version),
+    "settings": ("Get how many ControlNets a picture may follow.", settings),
+    "model_list": ("List the ControlNets.", models),
+    "module_list": ("List the preprocessors.", modules),
+    "control_types": ("List preprocessors and ControlNets by what pictures show.", types),
+}
+"""Everything that is asked for without a question: its summary, and what makes it."""
 
 
 def detected(services: Services, who: Principal, sent: Detect) -> dict[str, object]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 from flask import Response
-from flask_openapi3.types import ResponseDict
 from pydantic import BaseModel, Field
 
 from api.compat.sdapi import answers, bodies, errors, extras, generation, lists, live, options
@@ -16,6 +14,7 @@ from api.compat.sdapi.answers import Wanted
 from api.compat.sdapi.asked import Asked
 from api.compat.sdapi.bodies import ExtraBatch, ExtraSingle, Generation, Img2Img, OnePicture, Options, Txt2Img
 from api.compat.sdapi.pictures import decoded, encoded
+from api.compat.sdapi.views import JSON, answered, answering, as_json
 from api.http.body import read_json
 from api.http.later import answer_later
 from api.http.openapi import door, takes
@@ -23,13 +22,12 @@ from api.http.watch import Watch
 from api.programs import SDAPI
 from api.schemas.jobs import JobBody
 from api.security import auth
-from api.services import Services, services
+from api.services import services
 from api.use_cases import catalogue, doors
 from shared.errors import NotFound
 from shared.infotext.grammar import taken_apart
 from shared.params.codecs import SIZE
 
-JSON: Final[ResponseDict] = {"200": {"description": "As the program answers.", "content": {"application/json": {}}}}
 _BODIES: Final = (Txt2Img, Img2Img, ExtraSingle, ExtraBatch, OnePicture, Options)
 
 blueprint = door("Stable Diffusion web UI", __name__, f"{SDAPI}v1", errors.ERRORS, _BODIES)
@@ -62,7 +60,7 @@ def extra_single_image() -> Response:
 
     def answer(job: JobBody) -> Response:
         [picture] = answers.read(services(), auth.principal(), job, answers.finished(job))
-        return _json({"image": encoded(picture), "html_info": ""})
+        return as_json({"image": encoded(picture), "html_info": ""})
 
     return _rendered(extras.single(services(), auth.principal(), bodies.read(ExtraSingle, read_json())), answer)
 
@@ -73,7 +71,7 @@ def extra_batch_images() -> Response:
 
     def answer(job: JobBody) -> Response:
         files = answers.read(services(), auth.principal(), job, answers.finished(job))
-        return _answer(answers.written(files, {"html_info": ""}))
+        return answered(answers.written(files, {"html_info": ""}))
 
     return _rendered(extras.batch(services(), auth.principal(), bodies.read(ExtraBatch, read_json())), answer)
 
@@ -87,7 +85,7 @@ def png_info() -> Response:
     said = {"Prompt": found.prompt, "Negative prompt": found.negative_prompt} | found.values
     with suppress(ValueError):  # it says no size
         said |= dict(zip(("Size-1", "Size-2"), map(str, SIZE.read(said.get("Size", ""))), strict=True))
-    return _json({"info": text, "items": {"parameters": text} if text else {}, "parameters": said if text else {}})
+    return as_json({"info": text, "items": {"parameters": text} if text else {}, "parameters": said if text else {}})
 
 
 @blueprint.post("/interrogate", responses=JSON, openapi_extensions=takes(OnePicture))
@@ -100,53 +98,43 @@ def interrogate() -> Response:
 @blueprint.get("/progress", responses=JSON)
 def progress(query: ProgressQuery) -> Response:
     """Say how far one's own requests are."""
-    return _json(live.progress(services(), auth.principal(), with_image=not query.skip_current_image))
+    return as_json(live.progress(services(), auth.principal(), with_image=not query.skip_current_image))
 
 
 @blueprint.post("/interrupt", responses=JSON)
 def interrupt() -> Response:
     """End one's own requests; what is finished of them is answered."""
     doors.cancel(services(), auth.principal(), options.DOOR)
-    return _json({})
+    return as_json({})
 
 
 @blueprint.post("/skip", responses=JSON)
 def skip() -> Response:
     """End the image that is rendered now."""
     live.skip(services(), auth.principal())
-    return _json(None)
+    return as_json(None)
 
 
 @blueprint.get("/options", responses=JSON)
 def get_options() -> Response:
     """List one's own options."""
-    return _json(options.shown(services(), auth.principal()))
+    return as_json(options.shown(services(), auth.principal()))
 
 
 @blueprint.post("/options", responses=JSON, openapi_extensions=takes(Options))
 def set_options() -> Response:
     """Set one's own options, those that differ from what they are; other names are passed over."""
     options.change(services(), auth.principal(), bodies.read(Options, read_json()).model_extra or {})
-    return _json(None)
-
-
-def _answering(name: str, make: Callable[[Services], object], summary: str) -> Callable[[], Response]:
-    """Return the view of what is made without a question."""
-
-    def view() -> Response:
-        return _json(make(services()))
-
-    view.__name__, view.__doc__ = name, summary
-    return view
+    return as_json(None)
 
 
 for _name, (_summary, _make) in lists.LISTS.items():
-    blueprint.get(f"/{_name}", responses=JSON)(_answering(_name, _make, _summary))
+    blueprint.get(f"/{_name}", responses=JSON)(answering(_name, _make, _summary))
 for _name in lists.WITHOUT_EFFECT:
-    _nothing = _answering(_name, lambda _: {}, "Do nothing: workers load what their next images need.")
+    _nothing = answering(_name, lambda _: {}, "Do nothing: workers load what their next images need.")
     blueprint.post(f"/{_name}", responses=JSON)(_nothing)
 for _name in lists.REFRESHES:
-    _rescan = _answering(_name, catalogue.rescan, "Have the workers scan the models folder now.")
+    _rescan = answering(_name, catalogue.rescan, "Have the workers scan the models folder now.")
     blueprint.post(f"/{_name}", responses=JSON)(_rescan)
 
 
@@ -155,7 +143,7 @@ def _generated(model: type[Any], translate: Callable[..., Asked]) -> Response:
     sent: Generation = bodies.read(model, given)
     wanted = Wanted.by(sent, given if isinstance(given, Mapping) else {})
     asked = translate(services(), auth.principal(), sent)
-    return _rendered(asked, lambda job: _answer(answers.generated(services(), auth.principal(), job, wanted)))
+    return _rendered(asked, lambda job: answered(answers.generated(services(), auth.principal(), job, wanted)))
 
 
 def _rendered(asked: Asked, answer: Callable[[JobBody], Response]) -> Response:
@@ -163,13 +151,3 @@ def _rendered(asked: Asked, answer: Callable[[JobBody], Response]) -> Response:
     with asked.in_words_of_the_client():
         watch = Watch.submit(services(), auth.principal(), asked.job, door=options.DOOR)
     return answer_later(watch, lambda: answer(answers.ended(services(), auth.principal(), watch)))
-
-
-def _json(answer: object) -> Response:
-    return _answer(json.dumps(answer))
-
-
-def _answer(body: str | Iterable[str]) -> Response:
-    made = Response(body, mimetype="application/json")
-    made.headers["Cache-Control"] = "no-store"
-    return made
