@@ -9,27 +9,18 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import os
 import socket
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Final
 
 from api.socket import command
-from bench.server import Running, serving, streams
-from cli.embedded.servers import Servers
-from shared.db import migrate
+from bench.server import Running, prepared, serving, streams
 from shared.db.farm import farm_id
-from shared.db.sessions import connect, sessions
 from shared.messaging.events import Events
-from shared.settings import Settings
-from tests.conftest import checkpoints_of
 
 CLIENTS: Final = 8
 ROUNDS: Final = 7
@@ -47,15 +38,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each measurement")
     given = parser.parse_args()
-    with ExitStack() as context:
-        home = Path(context.enter_context(tempfile.TemporaryDirectory(prefix="bench-http-")))
-        settings = Settings(home=home, models=home, port=0)
-        context.enter_context(Servers.embedded(settings))
-        migrate.upgrade(settings.database)
-        factory = sessions(connect(settings.database, pool_size=2, application="bench"))
-        checkpoints_of(factory)("demo", native_size=64)
-        around = {"FARM_HOME": str(home), "FARM_MODELS": str(home), "FARM_LOG_LEVEL": "error"}
-        environ = os.environ | around | {"FARM_DATABASE_URL": settings.database.replace("+psycopg", "", 1)}
+    with prepared("http") as (settings, factory, environ):
+        environ |= {"FARM_DATABASE_URL": settings.database.replace("+psycopg", "", 1)}
         keys = {"FARM_API_KEYS": f"ann:{KEY}", "FARM_REQUESTS_PER_MINUTE": "0"}  # one client asks as fast as it can
         with (
             serving(settings, environ | keys, command) as ours,

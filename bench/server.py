@@ -31,7 +31,7 @@ from api.socket import address, command, listen
 from cli.embedded.servers import Servers
 from shared.db import migrate
 from shared.db.farm import farm_id
-from shared.db.sessions import connect, sessions
+from shared.db.sessions import Sessions, connect, sessions
 from shared.messaging.events import Events, Progress
 from shared.settings import Settings
 from tests.conftest import checkpoints_of
@@ -92,14 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--gunicorn", type=Path, help="where gunicorn is installed, to compare with")
     given = parser.parse_args()
-    with ExitStack() as context:
-        home = Path(context.enter_context(tempfile.TemporaryDirectory(prefix="bench-server-")))
-        settings = Settings(home=home, models=home, port=0)
-        context.enter_context(Servers.embedded(settings))
-        migrate.upgrade(settings.database)
-        factory = sessions(connect(settings.database, pool_size=2, application="bench"))
-        checkpoints_of(factory)("demo", native_size=64)
-        environ = {**os.environ, "FARM_HOME": str(home), "FARM_MODELS": str(home), "FARM_LOG_LEVEL": "error"}
+    with prepared("server") as (settings, factory, environ):
         with serving(settings, environ, command) as ours:
             slow_clients(ours)
             streams(ours, Events(settings.redis, farm_id(factory)))
@@ -109,6 +102,19 @@ def main() -> None:
                     compare(ours, other)
             stop(ours)
         restart(settings, environ)
+
+
+@contextmanager
+def prepared(name: str) -> Iterator[tuple[Settings, Sessions, dict[str, str]]]:
+    """Start a database and a Redis of their own, with one checkpoint; yield what servers and programs beside need."""
+    with tempfile.TemporaryDirectory(prefix=f"bench-{name}-") as home:
+        settings = Settings(home=Path(home), models=Path(home), port=0)
+        with Servers.embedded(settings):
+            migrate.upgrade(settings.database)
+            factory = sessions(connect(settings.database, pool_size=2, application="bench"))
+            checkpoints_of(factory)("demo", native_size=64)
+            environ = {**os.environ, "FARM_HOME": home, "FARM_MODELS": home, "FARM_LOG_LEVEL": "error"}
+            yield settings, factory, environ
 
 
 @contextmanager
