@@ -63,15 +63,24 @@ _POOLER = (
 )
 
 
-def connect(url: str, *, pool_size: int = 10, application: str = "stepfarm", plans_once: bool = False) -> Engine:
+def connect(
+    url: str,
+    *,
+    pool_size: int = 10,
+    max_connections: int | None = None,
+    application: str = "stepfarm",
+    plans_once: bool = False,
+) -> Engine:
     """Return an engine whose connections are checked after a pause and give up on a silent server in seconds.
 
+    It keeps up to `pool_size` connections open, and has up to `max_connections` at a time: twice as many if not given.
     With `plans_once` a repeated statement runs by one plan for all parameters, although PostgreSQL would plan it each
     time: planning is half the cost of a claim and a finish. Only for callers of few statements that each have an index,
     because a plan that was made while the tables were empty must not scan them when they are full.
     """
     options = _LIMITS | _ONE_PLAN if plans_once else _LIMITS
-    engine = _engine(url, application, options, pool_size=pool_size, max_overflow=pool_size, pool_timeout=5)
+    overflow = pool_size if max_connections is None else max_connections - pool_size
+    engine = _engine(url, application, options, pool_size=pool_size, max_overflow=overflow, pool_timeout=5)
     _check_after_a_pause(engine)
     return engine
 

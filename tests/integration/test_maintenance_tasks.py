@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 from operator import methodcaller
-from threading import Event, Thread
+from threading import Barrier, Event, Thread
 
 import pytest
 from sqlalchemy import func, select, text, update
@@ -70,6 +70,24 @@ def test_lock_holds_no_transaction_open(sessions):
             "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%'"
         )
         assert transact(sessions, lambda session: session.scalar(idle)) == 0
+
+
+def test_all_chores_at_once_have_their_locks_and_reach_the_database(context):
+    together = Barrier(len(ALL))
+
+    def run(context):
+        together.wait(30)  # each holds its lock by now
+        reached.append(transact(context.sessions, lambda session: session.scalar(text("SELECT 1"))))
+        return {}
+
+    reached = []
+    chores = schedule((Chore(name, 3600, run) for name in ALL), context).values()
+    threads = [Thread(target=chore.run_once) for chore in chores]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert reached == [1] * len(ALL)
 
 
 def test_lock_whose_connection_broke_is_free_and_the_chore_may_end(sessions):

@@ -109,7 +109,10 @@ def request(farm: Settings, names: Sequence[str]) -> int:
 def open_context(farm: Settings) -> Iterator[ChoreContext]:
     """Open the connections that chores use, and close them at the end of the block."""
     with ExitStack() as at_the_end:  # closes the latest first, also after an error
-        engine = database.connect(farm.database, pool_size=8, application=APPLICATION)
+        # A chore holds its lock by one connection and works by another. When a process starts, all are due at once: if
+        # their locks took every connection, none could begin.
+        most = 2 * len(tasks.table(farm))
+        engine = database.connect(farm.database, pool_size=8, max_connections=most, application=APPLICATION)
         at_the_end.callback(engine.dispose)
         sessions = database.sessions(engine)
         this_farm = farm_id(sessions)
