@@ -12,16 +12,18 @@ from flask import current_app
 from sqlalchemy import Engine
 
 from api.background_polls import Poll
+from api.kept_jobs import KeptJobs
 from api.quotas import Places
 from api.readiness import Readiness
 from api.request_rate import RequestRate
+from api.shared_lookup import SharedLookup
 from api.state_lookups import StateLookups
 from shared.accounts.keyring import FRESH_SECONDS, Keyring
 from shared.accounts.principal import Principal, Role
 from shared.accounts.scope import EVERYBODYS
 from shared.accounts.secret import kept_secret
 from shared.db.farm import farm_id
-from shared.db.sessions import Sessions, connect, sessions, transact
+from shared.db.sessions import Sessions, autocommit, connect, sessions, transact
 from shared.db.states import ImageState
 from shared.media.decode import PictureReader
 from shared.media.ownership import guarded
@@ -31,6 +33,7 @@ from shared.messaging.request_counts import RequestCounts
 from shared.messaging.tickets import Tickets
 from shared.queue import queries
 from shared.queue.explainer import Explainer
+from shared.queue.versions import Version, versions
 from shared.settings import EVERYBODY, Limits, Settings
 
 EXTENSION: Final = "stepfarm"
@@ -54,6 +57,8 @@ class Services:
     explainer: Explainer  # why jobs wait
     picture_reader: PictureReader
     state_lookups: StateLookups  # of jobs that are followed
+    job_versions: SharedLookup[Version]  # whether polled jobs have changed
+    kept_jobs: KeptJobs  # as they were polled last
     streams: Places  # for event streams
     waits: Places  # for requests that wait for a job's end: each keeps a thread
     readiness: Readiness  # the status of each part of the farm
@@ -109,6 +114,11 @@ def join(settings: Settings) -> Services:
     def look_up(jobs: Collection[int]) -> Mapping[int, ImageState]:
         return transact(factory, partial(queries.states, whose=EVERYBODYS, job_ids=jobs))
 
+    one_by_one = autocommit(factory)
+
+    def look_at_versions(jobs: Collection[int]) -> Mapping[int, Version]:
+        return transact(one_by_one, partial(versions, job_ids=jobs))
+
     storage, events = guarded(settings.storage, factory, ours), Events(settings.redis, ours)
     return Services(
         settings=settings,
@@ -124,6 +134,8 @@ def join(settings: Settings) -> Services:
         explainer=Explainer(factory, settings.redis),
         picture_reader=PictureReader(settings.limits, is_shared=lambda: keyring.is_shared),
         state_lookups=StateLookups(look_up),
+        job_versions=SharedLookup(look_at_versions),
+        kept_jobs=KeptJobs(),
         streams=Places(settings.max_streams, lambda: keyring.is_shared),
         waits=Places(max(settings.api_threads // 4, 1), lambda: keyring.is_shared),
         readiness=Readiness(factory, storage, events),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from flask import Response, request
 
 from api.http.body import read_json
@@ -14,6 +12,8 @@ from api.schemas.jobs import API, ChangeBody, ImagePageBody, JobBody, JobPageBod
 from api.security import auth
 from api.services import services
 from api.use_cases import jobs as use_cases
+from api.use_cases import polls
+from shared.queue.queries import Span
 
 blueprint = section("jobs", __name__, f"{API}/jobs")
 
@@ -51,9 +51,14 @@ def job(path: JobPath, query: ImagesQuery) -> Response:
 
     The answer has an ETag. Send it as If-None-Match: the answer is 304 if nothing has changed.
     """
-    answer = reply(use_cases.job(services(), auth.principal(), path.job_id, query.span))
+    who = auth.principal()
+    if query.span == Span():
+        polled = polls.poll(services(), who, path.job_id)
+    else:
+        polled = polls.answer(use_cases.job(services(), who, path.job_id, query.span))
+    answer = Response(polled.body, mimetype="application/json")
     answer.headers["Cache-Control"] = "private, no-cache"
-    answer.set_etag(sha256(answer.get_data()).hexdigest()[:32], weak=True)
+    answer.set_etag(polled.tag, weak=True)
     answer.make_conditional(request)
     return answer
 

@@ -37,6 +37,7 @@ from shared.messaging.events import JobChanged
 from shared.models.catalogue import Catalogue
 from shared.prompts.styles import load
 from shared.queue import dependencies, holds, queries, rescheduling, transitions
+from shared.queue.explain import Waiting
 from shared.queue.queries import Span
 from shared.queue.submit import Admission, repeated
 from shared.queue.submit import submit as record
@@ -117,8 +118,18 @@ def job(services: Services, who: Principal, job_id: int, span: Span = Span()) ->
 
 def body_of(services: Services, view: queries.JobView) -> JobBody:
     """Return a job that was read with the latest progress of its images, and why it waits. Raises Unavailable."""
+    return shown(services, view, waiting(services, view))
+
+
+def waiting(services: Services, view: queries.JobView) -> Waiting | None:
+    """Return why a job that was read waits; None if none of its images does. Raises Unavailable."""
     waits = view.counts[ImageState.QUEUED] or view.counts[ImageState.HELD]
-    return JobBody.from_view(view, _live(services, view), services.explainer.explain(view.id) if waits else None)
+    return services.explainer.explain(view.id) if waits else None
+
+
+def shown(services: Services, view: queries.JobView, waiting: Waiting | None) -> JobBody:
+    """Return a job that was read with the latest progress of its images."""
+    return JobBody.from_view(view, _live(services, view), waiting)
 
 
 def images(services: Services, who: Principal, job_id: int, span: Span) -> ImagePageBody:

@@ -22,6 +22,10 @@ class Scope:
         """Return the condition that a row's owner is one of the scope's."""
         return true() if self.owner is None else owner == self.owner
 
+    def holds(self, owner: str) -> bool:
+        """True of a row that has been read if its owner is one of the scope's."""
+        return self.owner in (None, owner)
+
 
 EVERYBODYS: Final = Scope(None)
 """For the farm's own chores, and for people who may see everything."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from api.quotas import Places
 from api.server.pace import LEAST_BYTES, Pace
 from api.server.room import MEMORY_BYTES, Room, Spool
+from api.shared_lookup import SharedLookup
 from api.state_lookups import StateLookups
 from shared.db.states import ImageState
 from shared.errors import Unavailable
@@ -109,6 +111,42 @@ def test_looks_that_wait_are_one_question():
     assert [future.result(10) for future in rest] == [ImageState.RUNNING, ImageState.QUEUED, None, ImageState.QUEUED]
     assert asked == [[1], [1, 2, 3]]
     lookups.close()
+
+
+def test_questions_of_threads_that_come_during_one_are_the_next_one():
+    asked, begun, may_look = [], threading.Event(), threading.Event()
+
+    def look(numbers):
+        asked.append(sorted(numbers))
+        begun.set()
+        may_look.wait(10)
+        return {1: "one", 2: "two"}
+
+    lookup = SharedLookup(look)
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(lookup.ask, 1)
+        begun.wait(10)
+        rest = [threads.submit(lookup.ask, number) for number in (1, 2, 3)]
+        while lookup.waiting < 3:
+            pass
+        may_look.set()
+        assert [future.result(10) for future in (first, *rest)] == ["one", "one", "two", None]
+    assert asked == [[1], [1, 2, 3]]
+
+
+def test_question_that_fails_fails_for_all_who_asked_it_and_for_nobody_after():
+    answers = iter([Unavailable("away"), {1: "one"}])
+
+    def look(_numbers):
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    lookup = SharedLookup(look)
+    with pytest.raises(Unavailable):
+        lookup.ask(1)
+    assert lookup.ask(1) == "one"
 
 
 def test_who_leaves_ends_the_look_of_nobody_else():
