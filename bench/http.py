@@ -58,9 +58,9 @@ def bare(listener: socket.socket) -> list[str]:
 def compare(ours: Running, other: Running, rounds: int, seconds: float) -> None:
     """Print how many requests a second each answers, and the median of the ratios of all rounds."""
     tried: dict[str, Callable[[Running], float]] = {
-        "polls of a job that waits": lambda server: rate(server, "GET", submitted(server), seconds),
-        "polls of a job that has ended": lambda server: rate(server, "GET", ended(server), seconds),
-        "submissions": lambda server: rate(server, "POST", JOBS, seconds),
+        "polls of a job that waits": lambda server: rate(server, "GET", of_each(submitted, server), seconds),
+        "polls of a job that has ended": lambda server: rate(server, "GET", of_each(ended, server), seconds),
+        "submissions": lambda server: rate(server, "POST", [JOBS] * CLIENTS, seconds),
     }
     for name, measure in tried.items():
         measure(ours), measure(other)  # each has its plans and its connections then
@@ -70,6 +70,11 @@ def compare(ours: Running, other: Running, rounds: int, seconds: float) -> None:
         each = " ".join(f"{ratio:.2f}" for ratio in ratios)
         median = statistics.median(ratios)
         print(f"{name}: {mine:.0f} a second, bare {its:.0f}; median of ratios {median:.2f} ({each})", flush=True)
+
+
+def of_each(made: Callable[[Running], str], server: Running) -> list[str]:
+    """Return the path of a job of its own for each client."""
+    return [made(server) for _ in range(CLIENTS)]
 
 
 def submitted(server: Running) -> str:
@@ -85,14 +90,14 @@ def ended(server: Running) -> str:
     return path
 
 
-def rate(server: Running, method: str, path: str, seconds: float) -> float:
-    """Return the requests a second that the clients get answered on kept connections."""
+def rate(server: Running, method: str, paths: list[str], seconds: float) -> float:
+    """Return the requests a second that the clients, each for a path of its own, get answered on kept connections."""
     done, end = [0] * CLIENTS, time.monotonic() + seconds
 
     def ask(number: int) -> None:
         connection = http.client.HTTPConnection(*server.place, timeout=30)
         while time.monotonic() < end:
-            asked(connection, method, path)
+            asked(connection, method, paths[number])
             done[number] += 1
         connection.close()
 
