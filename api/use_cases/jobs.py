@@ -92,7 +92,7 @@ def submit(  # noqa: PLR0913 - all that a job may say
         submission = record(session, complete, idempotency_key)
         if request.scheduling.webhook:
             endpoints.of_jobs(session, who.owner)
-        return queries.job(session, who.own, submission.job.id), submission.is_new, complete.notes
+        return queries.of_row(session, submission.job), submission.is_new, complete.notes
 
     view, is_new, notes = transact(services.sessions, admit_and_record)
     if is_new:

@@ -149,9 +149,16 @@ class WorkerView:
 def job(session: Session, whose: Scope, job_id: int, span: Span = Span()) -> JobView:
     """Return a job with some of its images. Raises NotFound, as for every job that is not in the scope."""
     row = session.scalar(select(Job).where(Job.id == job_id, whose.covers(Job.owner)))
-    seen = _views(session, [row], span) if row else []
-    if not seen:
+    if row is None:
         raise no_job(job_id)
+    return of_row(session, row, span)
+
+
+def of_row(session: Session, row: Job, span: Span = Span()) -> JobView:
+    """Return a job that this transaction has read or recorded. Raises NotFound if it was deleted meanwhile."""
+    seen = _views(session, [row], span)
+    if not seen:
+        raise no_job(row.id)
     return seen[0]
 
 

@@ -85,6 +85,9 @@ _UPSCALE_CLASS: Final = 13  # the cells of a tile's result at four times its siz
 
 # Images that differ by their seeds alone are one row of `alike`; each image of a sweep is one of its own.
 _IMAGES = text("""
+    WITH noted AS (
+        INSERT INTO history (event, job_id, detail) VALUES (:event, :job_id, :owner)
+    )
     INSERT INTO images (
         job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes,
         companions, reason, expires_at, held_until, held_behind, changes, models
@@ -104,10 +107,6 @@ _IMAGES = text("""
     CROSS JOIN generate_series(number - 1, CASE WHEN :is_sweep THEN number ELSE count END - 1) AS index
     WHERE jobs.id = :job_id
     ORDER BY index
-""")
-
-_NOTE = text("""
-    INSERT INTO history (event, job_id, detail) VALUES (:event, :job_id, :owner)
 """)
 
 
@@ -139,7 +138,8 @@ def submit(session: Session, admission: Admission, idempotency_key: str | None =
     waits_for = dependencies.open_ones(session, owner, scheduling.after, scheduling.on)
     job.waits = bool(waits_for)
     draft = {"draft_every": admission.draft_every, "draft_reason": AWAITS_APPROVAL}
-    session.execute(_IMAGES, {"job_id": job.id} | draft | _lanes(admission) | _held(owner, scheduling, waits_for))
+    named = {"job_id": job.id, "owner": owner, "event": Event.SUBMITTED}
+    session.execute(_IMAGES, named | draft | _lanes(admission) | _held(owner, scheduling, waits_for))
     pictures = dict.fromkeys(
         chain(params.pictures.items(), *(cell.params.pictures.items() for cell in admission.cells))
     )
@@ -147,7 +147,6 @@ def submit(session: Session, admission: Admission, idempotency_key: str | None =
         fields = dict.fromkeys(name for name, sha256 in pictures if sha256 in gone)
         problems = tuple(FieldError(name, "The upload is gone", "the same picture, uploaded again") for name in fields)
         raise Refused("The job cannot start from an upload that is gone.", problems)
-    session.execute(_NOTE, {"event": Event.SUBMITTED, "job_id": job.id, "owner": owner})
     return Submission(job, is_new=True)
 
 

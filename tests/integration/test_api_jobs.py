@@ -24,6 +24,7 @@ from shared.queue import transitions
 from shared.settings import Limits
 from tests.conftest import CheckpointFactory, JobFactory
 from tests.support.queueing import Farmhand
+from tests.support.statements import statements
 from tests.support.waiting import until
 
 PROMPT = "a photo of the sea at night"
@@ -47,6 +48,17 @@ def test_submission_is_accepted_with_the_jobs_address(client):
     assert job["params"]["prompt"] == PROMPT
     assert [image["seed"] for image in job["images"]] == [7, 8]
     assert job["counts"] == {"held": 0, "queued": 2, "running": 0, "succeeded": 0, "failed": 0, "cancelled": 0}
+
+
+def test_submission_writes_and_reads_its_job_by_four_statements(client, services):
+    with statements(services.sessions) as asked:
+        submit(client, count=4)
+
+    of_a_job = ("INSERT INTO", "WITH noted", "SELECT jobs.id, jobs.owner", "SELECT images.id", "SELECT head.job_id")
+    sent = [" ".join(one.split()) for one in asked]
+    verbs = [next((verb for verb in of_a_job if one.startswith(verb)), None) for one in sent]
+    expected = ["INSERT INTO", "WITH noted", "SELECT images.id", "SELECT head.job_id"]
+    assert [verb for verb in verbs if verb] == expected
 
 
 def test_what_was_left_open_is_resolved(client):
