@@ -14,9 +14,10 @@ from cli.terminal import age, minute, table
 from client.client import Json
 from shared.accounts import limit_rows, limits
 from shared.accounts.limit_rows import LimitRow
+from shared.accounts.principal import Principal, Role
 from shared.settings import Settings
 
-_BY: Final = "farm limits"
+_HERE: Final = Principal("farm limits", Role.ADMIN)  # as of `cli.keys`
 _OWN: Final = ("limit", "at most", "used", "left", "renews")
 _OWNERS: Final = ("owner", "limits", "set", "by")
 
@@ -47,7 +48,7 @@ def change(settings: Settings, owner: str, words: Sequence[str], *, as_json: boo
             row = client.set_limits(owner, asked)
     else:
         name, wanted = limits.owner(owner), limits.parse(asked)
-        row = _json(beside_the_database(settings, lambda session: limit_rows.change(session, name, wanted, _BY)))
+        row = _json(beside_the_database(settings, lambda session: limit_rows.change(session, name, wanted, _HERE)))
     _say(row, as_json=as_json)
 
 
@@ -58,7 +59,7 @@ def clear(settings: Settings, owner: str, *, as_json: bool) -> None:
             row = client.clear_limits(owner)
     else:
         name = limits.owner(owner)
-        row = _json(beside_the_database(settings, lambda session: limit_rows.clear(session, name, _BY)))
+        row = _json(beside_the_database(settings, lambda session: limit_rows.clear(session, name, _HERE)))
     _say(row, as_json=as_json)
 
 

@@ -74,7 +74,7 @@ def create(settings: Settings, file: Path, usual: Mapping[str, object], words: S
             for one in wanted:
                 view, key = keys.create(session, one, HERE, others=bool(settings.api_keys) or settings.signs_in)
                 if parsed:
-                    limit_rows.change(session, one.owner, parsed, HERE.owner)
+                    limit_rows.change(session, one.owner, parsed, HERE)
                 found.append({"owner": view.owner, "id": view.id, "role": view.role, "key": key})
             return found
 

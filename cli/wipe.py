@@ -13,6 +13,7 @@ from cli import terminal
 from cli.connect import connect
 from client.client import Json
 from shared.accounts import limits
+from shared.accounts.principal import Principal, Role
 from shared.db.farm import farm_id
 from shared.db.sessions import connect_once, sessions
 from shared.maintenance import wiping
@@ -21,6 +22,7 @@ from shared.quantities import counted
 from shared.settings import Settings
 
 _AGAIN_SECONDS: Final = 0.3  # until processes have forgotten the keys
+_HERE: Final = Principal("farm wipe", Role.ADMIN)  # as of `cli.keys`
 
 
 def wipe(settings: Settings, owners: Iterable[str], *, is_sure: bool, as_json: bool) -> None:
@@ -47,7 +49,7 @@ def _beside_the_database(settings: Settings, names: Sequence[str]) -> list[Json]
     try:
         rows = sessions(engine)
         storage = guarded(settings.storage, rows, farm_id(rows))
-        return _whole(lambda name: asdict(wiping.wipe(rows, storage, name)), names)
+        return _whole(lambda name: asdict(wiping.wipe(rows, storage, _HERE, name)), names)
     finally:
         engine.dispose()
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import structlog
 from flask import Flask, g, request, session
 from flask.sessions import SecureCookieSessionInterface
+from sqlalchemy.orm import Session
 from werkzeug.exceptions import MethodNotAllowed
 
 from api.http import later
@@ -18,7 +19,8 @@ from api.security import proxy_user, rules, sessions
 from api.security.key_guesses import Guesses
 from api.security.origin import SAFE_METHODS
 from api.services import Services, services
-from shared.accounts import keys
+from shared.accounts import audit, keys
+from shared.accounts.audit import Action
 from shared.accounts.keyring import Keyring
 from shared.accounts.people import person
 from shared.accounts.principal import LOCAL, Principal, Role
@@ -134,14 +136,14 @@ def sign_in(app: Flask, key: str) -> Principal:
     who = _tried(app, digest, "sign-in")
     if who is None:
         raise Unauthorized("This farm does not know that key.")
-    _begin_session(who.owner, ring.mark(digest))
+    _begin_session(who, ring.mark(digest), f"key {who.key_id}" if who.key_id else "a key of the settings")
     return who
 
 
 def sign_in_elsewhere(app: Flask, finish: Callable[[], tuple[Principal, str]]) -> None:
     """Begin the session of the person that `finish` names, with the role that a provider gives, or an empty text.
 
-    What it refuses counts as a wrong key. Raises as `finish` does, and TooManyTries.
+    What it refuses counts as a wrong key, and is written down. Raises as `finish` does, and TooManyTries.
     """
     guesses: Guesses = app.extensions[_GUESSES]
     address = request.remote_addr or ""
@@ -149,15 +151,23 @@ def sign_in_elsewhere(app: Flask, finish: Callable[[], tuple[Principal, str]]) -
         raise TooManyTries(seconds)
     try:
         who, role = finish()
-    except Forbidden:
+    except Forbidden as error:
         guesses.wrong(address)
+        reason = str(error)
+        transact(services().sessions, lambda rows: audit.note_refused_sign_in(rows, address, reason))
         raise
-    _begin_session(who.owner, _mark_of_provider(_ring(app)), role)
+    _begin_session(who, _mark_of_provider(_ring(app)), services().settings.oidc_issuer, role)
     log.info("a provider signed somebody in", owner=who.owner, role=who.role)
 
 
-def _begin_session(owner: str, mark: str, role: str | None = None) -> None:
-    begun = transact(services().sessions, lambda rows: sessions.begin(rows, owner, mark, role))
+def _begin_session(who: Principal, mark: str, shown: str, role: str | None = None) -> None:
+    """Begin a session of who has `shown` what proves it, and write it down."""
+
+    def begin(rows: Session) -> str:
+        audit.note(rows, who, Action.SIGNED_IN, "session", whose=who.owner, detail=shown)
+        return sessions.begin(rows, who.owner, mark, role)
+
+    begun = transact(services().sessions, begin)
     session.clear()
     session[_SESSION] = begun
 

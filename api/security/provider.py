@@ -23,6 +23,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
+from shared.accounts import keys
 from shared.accounts.people import person
 from shared.accounts.principal import Principal, Role
 from shared.errors import Forbidden, Unavailable
@@ -170,10 +171,10 @@ class Provider:
             raise Forbidden(f"The sign-in provider does not say who you are: its token has no claim {wanted}.")
         if wanted == "email" and claims.get("email_verified") is not True:
             raise Forbidden("The sign-in provider has not verified your e-mail address.")
-        role = self._role(claims)
+        role = self._role(claims, name)
         return person(self._settings, name, Role(role) if role else None), role
 
-    def _role(self, claims: Mapping[str, Any]) -> str:
+    def _role(self, claims: Mapping[str, Any], name: str) -> str:
         """Return the highest role that the claims give; empty if the settings map none. Raises Forbidden."""
         roles = self._settings.oidc_role_names
         if not roles:
@@ -182,7 +183,7 @@ class Provider:
         values = {value for value in (found if isinstance(found, list) else [found]) if isinstance(value, str)}
         given = [role for role in Role if values & roles.get(role, frozenset())]
         if not given:
-            raise Forbidden("The sign-in provider gives you no role on this farm.")
+            raise Forbidden(f"The sign-in provider gives {name[: keys.LONGEST]} no role on this farm.")
         return given[-1].value
 
     def _said(self, name: str) -> str:

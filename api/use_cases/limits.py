@@ -5,12 +5,10 @@ each opens its own transaction.
 from __future__ import annotations
 
 import structlog
-from sqlalchemy.orm import Session
 
 from api.schemas.limits import LimitBody, LimitsBody, OwnersLimitsBody, SetLimitsBody
 from api.services import Services
-from shared.accounts import audit, limit_rows, limits
-from shared.accounts.audit import Action
+from shared.accounts import limit_rows, limits
 from shared.accounts.principal import Principal
 from shared.admission import allowance
 from shared.db.sessions import transact
@@ -40,13 +38,7 @@ def every(services: Services) -> OwnersLimitsBody:
 def change(services: Services, who: Principal, owner: str, given: object) -> SetLimitsBody:
     """Set limits of an owner as a JSON object says; others stay as they are. Raises Refused."""
     name, wanted = limits.owner(owner), limits.parse(given)
-
-    def change_it(session: Session) -> limit_rows.LimitRow:
-        row = limit_rows.change(session, name, wanted, who.owner)
-        audit.note(session, who, Action.LIMITS_SET, "limits", whose=name, detail=", ".join(wanted))
-        return row
-
-    row = transact(services.sessions, change_it)
+    row = transact(services.sessions, lambda session: limit_rows.change(session, name, wanted, who))
     services.keyring.forget()
     log.info("limits set", owner=name, limits=dict(row.given), by=who.owner)
     return SetLimitsBody.of(row)
@@ -55,12 +47,7 @@ def change(services: Services, who: Principal, owner: str, given: object) -> Set
 def clear(services: Services, who: Principal, owner: str) -> SetLimitsBody:
     """Give an owner the limits of the role alone. Raises Refused."""
     name = limits.owner(owner)
-
-    def clear_it(session: Session) -> limit_rows.LimitRow:
-        audit.note(session, who, Action.LIMITS_CLEARED, "limits", whose=name)
-        return limit_rows.clear(session, name, who.owner)
-
-    row = transact(services.sessions, clear_it)
+    row = transact(services.sessions, lambda session: limit_rows.clear(session, name, who))
     services.keyring.forget()
     log.info("limits cleared", owner=name, by=who.owner)
     return SetLimitsBody.of(row)

@@ -20,7 +20,7 @@ def wipe(services: Services, who: Principal, owner: str) -> WipedBody:
     if name == who.owner:
         problem = FieldError("owner", "is you", "another owner, or `farm wipe` beside the database")
         raise Refused("You cannot delete everything of your own here.", (problem,))
-    wiped = wiping.wipe(services.sessions, services.storage, name)
+    wiped = wiping.wipe(services.sessions, services.storage, who, name)
     services.keyring.forget()
     log.info("owner wiped", owner=name, keys=wiped.keys, jobs=wiped.jobs, left=wiped.left, by=who.owner)
     return WipedBody.of(wiped)

@@ -29,6 +29,9 @@ class Action(StrEnum):
     KEY_REVOKED = "key.revoked"
     LIMITS_SET = "limits.set"
     LIMITS_CLEARED = "limits.cleared"
+    OWNER_WIPED = "owner.wiped"
+    SIGNED_IN = "signed.in"
+    SIGN_IN_REFUSED = "sign-in.refused"
     WORKER_DRAINED = "worker.drained"
     WORKER_RESUMED = "worker.resumed"
     WEBHOOK_MADE = "webhook.made"
@@ -78,6 +81,13 @@ def note(  # noqa: PLR0913 - the columns of a line
             detail=storable(detail)[:_LONGEST],
         )
     )
+    session.flush()
+
+
+def note_refused_sign_in(session: Session, address: str, reason: str) -> None:
+    """Write down that somebody at an address, whose name nobody vouches for, was not signed in."""
+    told = storable(reason)[:_LONGEST]
+    session.add(AuditLine(owner=address, role="", action=Action.SIGN_IN_REFUSED.value, object="session", detail=told))
     session.flush()
 
 

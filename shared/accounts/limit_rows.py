@@ -11,7 +11,10 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from shared.accounts import audit
+from shared.accounts.audit import Action
 from shared.accounts.limits import AS_ROLE, LIMITS, OwnerLimits
+from shared.accounts.principal import Principal
 from shared.db.tables import OwnerLimit
 
 
@@ -69,17 +72,22 @@ def find(session: Session, owner: str) -> LimitRow:
     return _row(found) if found else LimitRow(owner, {})
 
 
-def change(session: Session, owner: str, wanted: Mapping[str, Any], by: str) -> LimitRow:
-    """Set limits of an owner; those that are `AS_ROLE` become the role's again, and others stay."""
+def change(session: Session, owner: str, wanted: Mapping[str, Any], by: Principal) -> LimitRow:
+    """Set limits of an owner; those that are `AS_ROLE` become the role's again, and others stay.
+
+    That is written down.
+    """
     given = {name: value for name, value in wanted.items() if value != AS_ROLE}
     dropped = [name for name in wanted if name not in given]
-    session.execute(_SET, {"owner": owner, "given": json.dumps(given), "dropped": dropped, "by": by})
+    session.execute(_SET, {"owner": owner, "given": json.dumps(given), "dropped": dropped, "by": by.owner})
+    audit.note(session, by, Action.LIMITS_SET, "limits", whose=owner, detail=", ".join(wanted))
     return find(session, owner)
 
 
-def clear(session: Session, owner: str, by: str) -> LimitRow:
-    """Give an owner the limits of the role alone."""
-    session.execute(_CLEAR, {"owner": owner, "by": by})
+def clear(session: Session, owner: str, by: Principal) -> LimitRow:
+    """Give an owner the limits of the role alone, which is written down."""
+    session.execute(_CLEAR, {"owner": owner, "by": by.owner})
+    audit.note(session, by, Action.LIMITS_CLEARED, "limits", whose=owner)
     return find(session, owner)
 
 

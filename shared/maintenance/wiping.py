@@ -18,7 +18,9 @@ import structlog
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from shared.accounts import keys
+from shared.accounts import audit, keys
+from shared.accounts.audit import Action
+from shared.accounts.principal import Principal
 from shared.accounts.scope import Scope
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import (
@@ -35,6 +37,7 @@ from shared.db.tables import (
 )
 from shared.errors import Conflict, NotFound, StorageError
 from shared.media.storage import Storage, job_prefix
+from shared.quantities import counted
 from shared.queue import transitions
 
 log = structlog.get_logger(__name__)
@@ -56,16 +59,19 @@ class Wiped:
     left: int  # jobs; at least 1 as long as others may come
 
 
-def wipe(sessions: Sessions, storage: Storage, owner: str, clock: Callable[[], float] = time.monotonic) -> Wiped:
+def wipe(
+    sessions: Sessions, storage: Storage, by: Principal, owner: str, clock: Callable[[], float] = time.monotonic
+) -> Wiped:
     """Revoke an owner's keys and delete jobs and pictures, at most `BATCH`; with no job left, everything else too.
 
-    It begins with no further job after `SECONDS`. Within `KNOWN` of a key's end something is left in any case.
+    A call that finds anything writes that down first. It begins with no further job after `SECONDS`. Within `KNOWN`
+    of a key's end something is left in any case.
 
     Images that run are cancelled; their workers hear of it with the next heartbeat. Raises Unavailable.
     """
     until, jobs = clock() + SECONDS, 0
-    revoked = transact(sessions, partial(_revoke, owner=owner))
-    for job_id in transact(sessions, partial(_jobs, owner=owner)):
+    revoked, found = transact(sessions, partial(_begin, by=by, owner=owner))
+    for job_id in found:
         if clock() > until:
             break
         transact(sessions, partial(_delete, owner=owner, job_id=job_id))
@@ -78,17 +84,20 @@ def wipe(sessions: Sessions, storage: Storage, owner: str, clock: Callable[[], f
     return Wiped(owner, revoked, jobs, left)
 
 
-def _revoke(session: Session, owner: str) -> int:
-    """Revoke the keys of an owner, also those that are just being made, and return how many."""
+def _begin(session: Session, by: Principal, owner: str) -> tuple[int, list[int]]:
+    """Revoke an owner's keys, also those that are just being made; return how many, and the oldest jobs.
+
+    Jobs that others wait for stand before these. Index: ix_jobs_owner_state_id.
+    """
     keys.lock(session)
     standing = update(ApiKey).where(ApiKey.owner == owner, ApiKey.revoked_at.is_(None))
-    revoked = session.scalars(standing.values(revoked_at=func.clock_timestamp()).returning(ApiKey.id))
-    return len(revoked.all())
-
-
-def _jobs(session: Session, owner: str) -> list[int]:
-    """Return the oldest jobs; those that others wait for stand before these. Index: ix_jobs_owner_state_id."""
-    return list(session.scalars(select(Job.id).where(Job.owner == owner).order_by(Job.id).limit(BATCH)))
+    revoked = session.scalars(standing.values(revoked_at=func.clock_timestamp()).returning(ApiKey.id)).all()
+    jobs = session.scalars(select(Job.id).where(Job.owner == owner).order_by(Job.id).limit(BATCH)).all()
+    others = (session.scalar(select(table.owner).where(table.owner == owner).limit(1)) for table in _THEIRS)
+    if revoked or jobs or any(others):
+        found = f"{counted(len(revoked), 'key')}, {counted(len(jobs), 'job')}"
+        audit.note(session, by, Action.OWNER_WIPED, "everything", whose=owner, detail=found)
+    return len(revoked), list(jobs)
 
 
 def _delete(session: Session, owner: str, job_id: int) -> None:

@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from sqlalchemy import text
 
 from shared.accounts import limit_rows
+from shared.accounts.principal import LOCAL
 from shared.db import sessions as database
 from shared.errors import Conflict, NotFound
 from shared.params.render import RenderParams
@@ -148,7 +149,7 @@ class Queue(RuleBasedStateMachine):
 
     @rule(owner=st.sampled_from(OWNERS), most=st.none() | st.integers(0, 2))
     def limit(self, *, owner, most):
-        self.hand.run(limit_rows.change, owner, {"running": most}, "root")
+        self.hand.run(limit_rows.change, owner, {"running": most}, LOCAL)
         self.model.most[owner] = most
 
     @rule(one=numbers)

@@ -13,6 +13,8 @@ from sqlalchemy import func, select, text
 from api.services import EXTENSION
 from cli import keys as cli_keys
 from cli import owner_lists, wipe
+from shared.accounts import audit
+from shared.accounts.principal import LOCAL
 from shared.db.sessions import transact
 from shared.db.tables import ApiKey, Base, Image, Job
 from shared.errors import Refused
@@ -122,6 +124,8 @@ def test_everything_of_a_learner_is_wiped_and_nothing_of_others(app, teacher, ke
         assert {name: rows for name, rows in kept.items() if rows} == {}
         assert session.scalar(select(func.count()).select_from(Job)) == 1
         assert session.scalar(select(func.count()).select_from(Image)) == 2
+        [line] = audit.listed(session, "ann", "owner.wiped")
+    assert (line.owner, line.action, line.whose, line.detail) == ("teacher", "owner.wiped", "ann", "1 key, 1 job")
     assert client.delete("/api/v1/owners/teacher", headers=teacher).status_code == 422
     assert client.delete("/api/v1/owners/bob", headers={"X-API-Key": keys["bob"]}).status_code == 403
 
@@ -132,6 +136,8 @@ def test_learners_are_wiped_beside_the_database(app, keys, settings, capsys, mon
     wipe.wipe(settings, ["ann", "bob"], is_sure=True, as_json=True)
     told = json.loads(capsys.readouterr().out.splitlines()[-1])["owners"]
     assert [(one["owner"], one["keys"], one["jobs"]) for one in told] == [("ann", 1, 0), ("bob", 1, 1)]
+    lines = transact(app.extensions[EXTENSION].sessions, lambda session: audit.listed(session, action="owner.wiped"))
+    assert [(one.owner, one.whose) for one in lines] == [("farm wipe", "bob"), ("farm wipe", "ann")]
 
 
 def test_all_learners_lose_their_keys_before_the_second_round(monkeypatch):
@@ -151,7 +157,7 @@ def test_a_call_begins_with_no_further_job_after_its_time(app, sessions, job_fac
     for _ in range(3):
         job_factory(owner="ann")
     times = iter([0.0, 0.0, 9.0, 11.0])
-    wiped = wiping.wipe(sessions, app.extensions[EXTENSION].storage, "ann", lambda: next(times))
+    wiped = wiping.wipe(sessions, app.extensions[EXTENSION].storage, LOCAL, "ann", lambda: next(times))
     assert (wiped.jobs, wiped.left) == (2, 1)
 
 

@@ -297,13 +297,18 @@ def test_only_an_admin_sets_limits(app):
     assert client.get(f"{LIMITS}/owners", headers=mine).status_code == 403
 
 
-def test_limits_are_set_beside_the_database_as_over_http(settings, app, capsys):
+def test_limits_are_set_beside_the_database_as_over_http(settings, app, sessions, capsys):
     cli_limits.change(settings, "ann", ["queued=7", "running=none"], as_json=False)
     assert capsys.readouterr().out == "ann: queued=7 running=none\n"
     cli_limits.show(settings, everybodys=False, as_json=True)
     [row] = json.loads(capsys.readouterr().out)["owners"]
     assert (row["limits"], row["set_by"]) == ({"queued": 7, "running": None}, "farm limits")
     cli_limits.clear(settings, "ann", as_json=False)
+    lines = transact(sessions, audit.listed)
+    assert [(one.owner, one.action, one.whose, one.detail) for one in lines] == [
+        ("farm limits", "limits.cleared", "ann", ""),
+        ("farm limits", "limits.set", "ann", "queued, running"),
+    ]
     with pytest.raises(Refused, match="queue "):
         cli_limits.change(settings, "ann", ["queue "], as_json=False)
 

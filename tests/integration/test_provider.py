@@ -19,6 +19,8 @@ from api.app import create_app
 from api.security import provider, provider_sign_in
 from api.security.key_guesses import FREE_GUESSES
 from api.services import EXTENSION
+from shared.accounts import audit
+from shared.db.sessions import transact
 from shared.errors import SettingsError
 from shared.settings import load
 from tests.support.applications import application
@@ -268,6 +270,17 @@ def test_provider_that_is_away_is_told_and_asked_once_in_a_while(browser, signer
     assert {(answer.status_code, "does not answer" in answer.text) for answer in answers} == {(503, True)}
     assert len(signer.asked) == 1
     assert browser.get("/api/v1/jobs", headers={"X-API-Key": KEY}).status_code == 200
+
+
+def test_who_was_signed_in_and_who_was_not_is_written_down(set_up, signer, app):
+    sign_in(set_up(), signer)
+    signer.claims |= {"groups": []}
+    sign_in(set_up(oidc_roles="user:staff"), signer)
+    latest = transact(app.extensions[EXTENSION].sessions, lambda session: audit.listed(session, limit=2))
+    assert [(one.owner, one.role, one.action, one.detail) for one in latest] == [
+        ("127.0.0.1", "", "sign-in.refused", "The sign-in provider gives ann@example.org no role on this farm."),
+        ("ann@example.org", "user", "signed.in", ISSUER),
+    ]
 
 
 def test_guessing_at_the_way_back_is_slowed(browser, signer):

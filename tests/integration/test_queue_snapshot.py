@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from shared.accounts import limit_rows
 from shared.accounts.limits import OwnerLimits
+from shared.accounts.principal import LOCAL
 from shared.db import sessions as database
 from shared.db.farm import farm_id
 from shared.db.states import WorkerState
@@ -87,7 +88,7 @@ def test_take_knows_how_many_images_of_an_owner_may_run_at_once(hand, job_factor
     hand.run(limit_rows.tell_workers, "ann", of_role)
     for owner, given in {"bob": {"running": 2}, "cem": {"running": None}}.items():
         hand.run(limit_rows.tell_workers, owner, of_role)
-        hand.run(limit_rows.change, owner, given, "root")
+        hand.run(limit_rows.change, owner, given, LOCAL)
     assert hand.worker().claim().owner == "ann"
     job_factory(owner="ann")
 
@@ -99,14 +100,14 @@ def test_take_knows_how_many_images_of_an_owner_may_run_at_once(hand, job_factor
         "cem": (0, None),
         "dan": (0, None),
     }
-    hand.run(limit_rows.clear, "bob", "root")
+    hand.run(limit_rows.clear, "bob", LOCAL)
     assert hand.run(snapshot.take).farm.owner("bob").most == 3
 
 
 def test_claims_beside_the_snapshot_are_counted_image_by_image(hand, job_factory, sessions, redis, monkeypatch):
     monkeypatch.setattr(snapshot, "HEARD_SECONDS", 0)
     job_factory(owner="ann", count=9)
-    hand.run(limit_rows.change, "ann", {"running": 4}, "root")
+    hand.run(limit_rows.change, "ann", {"running": 4}, LOCAL)
     mine, others = Snapshots(sessions, redis), Snapshots(sessions, redis)
     mine.current(60)
     others.add_claim({"ann": 40}, images={"ann": 3})

@@ -14,6 +14,7 @@ from PIL import Image as Picture
 from sqlalchemy import select, update
 
 from shared.accounts import limit_rows
+from shared.accounts.principal import LOCAL
 from shared.accounts.scope import EVERYBODYS
 from shared.db import tables
 from shared.db.sessions import transact
@@ -263,7 +264,7 @@ def test_slots_that_claim_together_take_no_more_of_an_owner_than_may_run(worker,
     for checkpoint in "cde":
         job_factory(owner="ann", checkpoint=checkpoint * 64, count=2)
     job_factory(owner="bob")
-    transact(sessions, lambda session: limit_rows.change(session, "ann", {"running": 2}, "root"))
+    transact(sessions, lambda session: limit_rows.change(session, "ann", {"running": 2}, LOCAL))
 
     given = Claimer(worker)._for_slots(0.0, [TICKET] * 6)
 
