@@ -21,6 +21,7 @@ from api.schemas.jobs import NOTHING_LIVE, ChangeBody, DisplayState, ImagePageBo
 from api.services import Services
 from shared.accounts import audit
 from shared.accounts.audit import Action
+from shared.accounts.limits import OwnerLimits
 from shared.accounts.principal import Principal
 from shared.accounts.scope import Scope
 from shared.admission import allowance, backlog, changing, drafts
@@ -226,8 +227,7 @@ def retry(services: Services, who: Principal, job_id: int, index: int | None = N
         owner = queries.owner(session, who.scope, job_id)
         if queries.state(session, who.scope, job_id).is_final:  # which opens it again
             backlog.check(session, owner, services.settings.limits)
-        if owner == who.owner:
-            allowance.check(session, allowance.again(session, owner, job_id, index), who.limits)
+        allowance.check(session, allowance.again(session, owner, job_id, index), _limits_of(services, who, owner))
         images = dependencies.retry(session, who.scope, job_id, index)
         return images, _noted(session, who, Action.JOB_RETRIED, job_id)
 
@@ -274,8 +274,7 @@ def approve(services: Services, who: Principal, job_id: int) -> Submitted:
     def record_in_full(session: Session) -> tuple[queries.JobView, bool]:
         admission = drafts.in_full(session, who.scope, job_id, services.settings.limits)
         key = f"draft {job_id}"
-        if admission.owner == who.owner:
-            allowance.check(session, Asked.by(admission), who.limits, key)
+        allowance.check(session, Asked.by(admission), _limits_of(services, who, admission.owner), key)
         submission = record(session, admission, key)
         if submission.is_new:
             audit.note_job(session, who, Action.JOB_APPROVED, admission.owner, job_id)
@@ -310,6 +309,11 @@ def admitted(session: Session, request: JobRequest) -> Admission:
     if problems := [*allowance.too_much(session, Asked.by(admission), request.limits.of_owner)]:
         raise refused(problems)
     return admission
+
+
+def _limits_of(services: Services, who: Principal, owner: str) -> OwnerLimits:
+    """Return the limits of a job's owner, for whom perhaps an admin acts."""
+    return who.limits if owner == who.owner else services.keyring.limits_of(owner)
 
 
 def _noted(session: Session, who: Principal, action: Action, job_id: int) -> queries.JobView:

@@ -19,6 +19,7 @@ from shared.accounts import keys, limit_rows
 from shared.accounts.configured import Configured
 from shared.accounts.keys import Standing
 from shared.accounts.limit_rows import LimitRow
+from shared.accounts.limits import OwnerLimits
 from shared.accounts.principal import LOCAL, Principal, Role
 from shared.db.sessions import Sessions, transact
 from shared.errors import Unavailable
@@ -63,6 +64,7 @@ class Keyring:
         self._is_loopback = settings.is_loopback
         self._signs_in = settings.signs_in
         self._of_roles = {role: settings.limits_of(role) for role in Role}
+        self._settings = settings
         self._secret = secret.encode()
         self._fixed = {keys.digest(key): _principal(settings, owner) for key, owner in settings.api_keys.items()}
         self._fixed_by_mark = {self.mark(digest): who for digest, who in self._fixed.items()}
@@ -126,6 +128,20 @@ class Keyring:
         self.refresh()
         row = (self._known.limits if self._known else {}).get(who.owner) or LimitRow(who.owner, {})
         return replace(who, limits=row.over(self._of_roles[who.role]))
+
+    def limits_of(self, owner: str) -> OwnerLimits:
+        """Return the limits of an owner who does not ask, in the highest role that keys or the settings give them.
+
+        They are as old as what is known of keys, which each request looks at.
+        """
+        known = self._known
+        every = (LOCAL, *self._fixed.values(), *(known.principals if known else ()))
+        roles = [who.role for who in every if who.owner == owner]
+        role = next((role for role in reversed(Role) if role in roles), None)
+        if role is None:  # they sign in elsewhere
+            role = Role.ADMIN if owner in self._settings.admin_names else Role(self._settings.sign_in_role)
+        row = (known.limits if known else {}).get(owner) or LimitRow(owner, {})
+        return replace(row.over(self._of_roles[role]), is_told=True)  # workers hear it from the owner's own requests
 
     def forget(self) -> None:
         """Read everything again when it is needed next: this process has just changed it."""

@@ -176,15 +176,15 @@ def _too_much(balance: Balance, asked: Asked) -> FieldError | None:
     field, again = f"{PREFIX}{name}", utc_words(balance.renews_at) if balance.renews_at else ""
     images = counted(asked.images, "image")
     if name == "queued" and asked.images > balance.left:
-        message = f"{counted(balance.used, 'image')} of yours of at most {limit} wait, so there is no room for {images}"
-        return FieldError(field, message, f"{left} now, and more as images of yours start")
+        message = f"{counted(balance.used, 'image')} of at most {limit} wait, so there is no room for {images}"
+        return FieldError(field, message, f"{left} now, and more as images start")
     if name == "daily_images" and asked.images > balance.left:
-        message = f"{used} of your {limit} images of today are rendered or wait, and this job has {images}"
+        message = f"{used} of {limit} images of today are rendered or wait, and this job has {images}"
         return FieldError(field, message, f"{left} today, and all of them again from {again}")
     if name == "daily_work" and (wanted := ceil(asked.work / _CELLS)) > balance.left:
-        message = f"{used} of your {limit} megapixel steps of today are taken, and this job has {wanted:,}"
+        message = f"{used} of {limit} megapixel steps of today are taken, and this job has {wanted:,}"
         return FieldError(field, message, f"{left} today, and all of them again from {again}")
     if name == "monthly_gpu_seconds" and not balance.left:
-        message = f"{used} of your {limit} GPU seconds of this month are used"
+        message = f"{used} of {limit} GPU seconds of this month are used"
         return FieldError(field, message, f"a job from {again} on")
     return None

@@ -93,8 +93,8 @@ def test_a_job_with_more_images_than_may_wait_is_refused_whole_with_what_is_left
     assert answer.status_code == 422
     assert fields(answer) == {
         "limits.queued": (
-            "7 images of yours of at most 10 wait, so there is no room for 4 images",
-            "3 now, and more as images of yours start",
+            "7 images of at most 10 wait, so there is no room for 4 images",
+            "3 now, and more as images start",
         )
     }
     assert recorded(sessions, Image) == 7
@@ -122,6 +122,21 @@ def test_images_that_are_queued_again_need_room_too(ask):
     assert ask(JOB | {"count": 7}).status_code == 202
     assert [*fields(ask(path=f"{JOBS}/{job}/retry"))] == ["limits.queued"]
     assert ask(path=f"{JOBS}/{job}/images/0/retry").status_code == 200
+
+
+def test_an_admin_who_queues_images_of_an_owner_again_stays_within_the_owners_limits(ask, app):
+    roots = {"X-API-Key": "roots-long-key"}
+    job = ask(JOB | {"count": 6}).get_json()["id"]
+    ask(path=f"{JOBS}/{job}/cancel")
+    ask(JOB | {"count": 7})
+    refused = app.test_client().post(f"{JOBS}/{job}/retry", headers=roots)
+    assert fields(refused) == {
+        "limits.queued": (
+            "7 images of at most 10 wait, so there is no room for 6 images",
+            "3 now, and more as images start",
+        )
+    }
+    assert app.test_client().post(f"{JOBS}/{job}/images/0/retry", headers=roots).status_code == 200
 
 
 def test_a_sweep_says_beforehand_that_it_is_too_much(ask, sessions):
@@ -162,7 +177,7 @@ def test_images_of_a_day_are_those_that_are_rendered_and_those_that_wait(ask, ap
     hand.finish(hand.worker().claim())
     assert balances(app)["daily_images"] == (4, 3, 1)
     [(message, accepted)] = fields(ask(JOB | {"count": 2})).values()
-    assert message == "3 of your 4 images of today are rendered or wait, and this job has 2 images"
+    assert message == "3 of 4 images of today are rendered or wait, and this job has 2 images"
     assert re.fullmatch(r"1 today, and all of them again from .* 00:00.*UTC", accepted)
     ask(path=f"{JOBS}/{job}/cancel")
     assert balances(app)["daily_images"] == (4, 1, 3), "what is cancelled takes nothing of the day"
@@ -176,7 +191,7 @@ def test_work_of_a_day_is_steps_times_area_and_counted_when_it_is_submitted(ask,
     assert ask(mine).status_code == 202
     assert balances(app)["daily_work"] == (10, 5, 5)
     [message] = [message for message, _ in fields(ask(mine | {"count": 2})).values()]
-    assert message == "5 of your 10 megapixel steps of today are taken, and this job has 9"
+    assert message == "5 of 10 megapixel steps of today are taken, and this job has 9"
     assert ask(mine).status_code == 202
     yesterday = text("UPDATE owner_limits SET work_day = work_day - 1")
     transact(sessions, lambda session: session.execute(yesterday))
@@ -196,7 +211,7 @@ def test_gpu_seconds_of_a_month_refuse_jobs_once_they_are_used(ask, app, set_lim
     transact(sessions, lambda session: session.execute(used))
     assert balances(app)["monthly_gpu_seconds"] == (100, 100, 0), "the month before does not count"
     [(message, accepted)] = fields(ask()).values()
-    assert message == "100 of your 100 GPU seconds of this month are used"
+    assert message == "100 of 100 GPU seconds of this month are used"
     assert re.fullmatch(r"a job from \d{4}-\d\d-01 00:00.* on", accepted)
 
 
