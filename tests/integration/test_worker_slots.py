@@ -22,7 +22,7 @@ from shared.db.tables import History, Job
 from shared.errors import ModelFileAway, OutOfMemory, RenderFailed, Spoilt, TooSlow, Unavailable
 from shared.infotext.files import text as infotext
 from shared.media.storage import key
-from shared.queue import reaper, transitions
+from shared.queue import reaper, snapshot, transitions
 from tests.support.waiting import until
 from tests.support.workers import TICKET, images, made, states
 from worker.dispatch import claimer
@@ -270,6 +270,19 @@ def test_slots_that_claim_together_take_no_more_of_an_owner_than_may_run(worker,
 
     assert sorted(one.claim.owner for one in given if one.claim) == ["ann", "ann", "bob"]
     assert not any(one.claim for one in Claimer(worker)._for_slots(0.0, [TICKET] * 6))
+
+
+def test_the_end_of_an_image_lets_the_next_of_its_owner_start_although_the_snapshot_is_young(
+    worker, slots, sessions, job_factory, monkeypatch
+):
+    monkeypatch.setattr(snapshot, "HEARD_SECONDS", 3600.0)  # it stays young
+    transact(sessions, lambda session: limit_rows.change(session, "ann", {"running": 1}, LOCAL))
+    job_factory(owner="ann", count=2)
+    claimer = slots._claimer
+    ours = claimer.next(TICKET).claim
+    assert not claimer.has_some()
+    slots.run(ours)
+    assert claimer.has_some()
 
 
 @pytest.mark.parametrize(

@@ -56,6 +56,7 @@ class Claimer:
         self._lock = Lock()
         self._avoided: dict[_Avoided, float] = {}  # -> monotonic time until which others have it
         self._avoided_jobs = JobsLeft(_AVOIDED_SECONDS)
+        self._ended = set[str]()  # owners of images that ended here, until a snapshot taken afterwards is looked at
 
     def next(self, ticket: Ticket | None = None) -> Assignment:
         """Claim an image for `ticket`; without one, for a ticket taken from Redis now. Raises Unavailable.
@@ -67,12 +68,31 @@ class Claimer:
         return self._fresh(soon.ticket) if soon.ticket and not soon.claim else soon
 
     def has_some(self) -> bool:
-        """True if something waits that the policy gives to this worker now. Raises Unavailable."""
-        ranked, left = self._ranked(self._snapshots.current()), self._jobs_left()
+        """True if something waits that the policy gives to this worker now. Raises Unavailable.
+
+        Where all that waits is of owners who have as many images running as may run, and one of them has ended here,
+        it looks at a snapshot taken now: what may run next shall not wait until the one that all share is old.
+        """
+        seen = self._snapshots.current()
+        return self._has_some(seen) or (self._makes_room(seen) and self._has_some(self._snapshots.current(0.0)))
+
+    def _has_some(self, seen: Snapshot) -> bool:
+        ranked, left = self._ranked(seen), self._jobs_left()
         if not left:
             return next(ranked, None) is not None
         lanes = list(islice(ranked, _MOST_LANES))
         return bool(lanes) and transact(self._worker.sessions, partial(is_any, lanes=lanes, but=left))
+
+    def _makes_room(self, seen: Snapshot) -> bool:
+        """True if an image has ended here of an owner who waits for that in `seen`; it is told once."""
+        with self._lock:
+            ended, self._ended = self._ended, set()
+        return any(lane.owner in ended and seen.farm.owner(lane.owner).is_full for lane in seen.lanes)
+
+    def end(self, claim: Claim) -> None:
+        """Hear that an image has ended in this process."""
+        with self._lock:
+            self._ended.add(claim.owner)
 
     def next_to_load(self) -> str | None:
         """Return the first checkpoint (SHA-256) that this worker would have to load, as things stand; None: it needs

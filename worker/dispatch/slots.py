@@ -127,6 +127,7 @@ class Slots:
         finally:
             self._worker.in_flight.close(claim)
             self._card_shares.forget(claim)
+            self._claimer.end(claim)
         image_log.info("image ended", outcome=outcome, seconds=round(time.monotonic() - started, 3))
 
     def _try(self, claim: Claim, cancel: Cancellation) -> str:
