@@ -18,7 +18,7 @@ class AuditLineBody(BaseModel):
     id: int
     at: datetime
     owner: str = Field(description="Who did it; `farm keys` and other commands stand for people beside the database.")
-    role: str = Field(description="In which role; empty for who was not signed in, of whom the address is known.")
+    role: str = Field(description="In which role; empty for a sign-in that was refused: then the owner is an address.")
     action: str = Field(description="Such as `key.made` or `job.cancelled`; a newer version may know more.")
     object: str = Field(description="Such as `job 17`.")
     whose: str | None = Field(description="The owner of the object.")

@@ -312,7 +312,7 @@ def admitted(session: Session, request: JobRequest) -> Admission:
 
 
 def _limits_of(services: Services, who: Principal, owner: str) -> OwnerLimits:
-    """Return the limits of a job's owner, for whom perhaps an admin acts."""
+    """Return the limits of a job's owner, also where an admin acts."""
     return who.limits if owner == who.owner else services.keyring.limits_of(owner)
 
 

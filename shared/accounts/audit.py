@@ -85,7 +85,7 @@ def note(  # noqa: PLR0913 - the columns of a line
 
 
 def note_refused_sign_in(session: Session, address: str, reason: str) -> None:
-    """Write down that somebody at an address, whose name nobody vouches for, was not signed in."""
+    """Write down that somebody at an address, whose name is not known for sure, was not signed in."""
     told = storable(reason)[:_LONGEST]
     session.add(AuditLine(owner=address, role="", action=Action.SIGN_IN_REFUSED.value, object="session", detail=told))
     session.flush()

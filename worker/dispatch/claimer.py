@@ -71,7 +71,7 @@ class Claimer:
         """True if something waits that the policy gives to this worker now. Raises Unavailable.
 
         Where all that waits is of owners who have as many images running as may run, and one of them has ended here,
-        it looks at a snapshot taken now: what may run next shall not wait until the one that all share is old.
+        it looks at a snapshot taken now: what may run next should not wait until the shared one is old.
         """
         seen = self._snapshots.current()
         return self._has_some(seen) or (self._makes_room(seen) and self._has_some(self._snapshots.current(0.0)))
@@ -84,7 +84,7 @@ class Claimer:
         return bool(lanes) and transact(self._worker.sessions, partial(is_any, lanes=lanes, but=left))
 
     def _makes_room(self, seen: Snapshot) -> bool:
-        """True if an image has ended here of an owner who waits for that in `seen`; it is told once."""
+        """True if an image has ended here of an owner who waits for that in `seen`. It answers so once."""
         with self._lock:
             ended, self._ended = self._ended, set()
         return any(lane.owner in ended and seen.farm.owner(lane.owner).is_full for lane in seen.lanes)
