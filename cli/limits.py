@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 from rich.markup import escape
 
@@ -67,17 +67,12 @@ def _say(row: Json, *, as_json: bool) -> None:
     if as_json:
         terminal.answer_json(row)
     else:
-        terminal.answer(f"{row['owner']}: {_words(row['limits']) or 'the limits of the role'}")
+        terminal.answer(f"{row['owner']}: {limits.words(row['limits']) or 'the limits of the role'}")
 
 
 def _json(row: LimitRow) -> Json:
     set_at = row.set_at.isoformat() if row.set_at else None
     return {"owner": row.owner, "limits": dict(row.given), "set_at": set_at, "set_by": row.set_by}
-
-
-def _words(given: Mapping[str, Any]) -> str:
-    """Return limits as `farm limits set` takes them."""
-    return " ".join(f"{name}={limits.written(value)}" for name, value in sorted(given.items()))
 
 
 def _own_row(limit: Json) -> tuple[str, ...]:
@@ -86,4 +81,4 @@ def _own_row(limit: Json) -> tuple[str, ...]:
 
 
 def _owner_row(row: Json) -> tuple[str, ...]:
-    return escape(row["owner"]), escape(_words(row["limits"])), age(row["set_at"]), escape(row["set_by"] or "")
+    return escape(row["owner"]), escape(limits.words(row["limits"])), age(row["set_at"]), escape(row["set_by"] or "")

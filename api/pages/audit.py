@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 from flask import Blueprint, render_template, request
 
 from api.languages import lazy
-from api.pages import query_args
+from api.pages import audit_details, query_args
 from api.pages.query_args import number
 from api.services import services
 from api.use_cases import audit as use_cases
@@ -61,4 +61,6 @@ def audit() -> str:
         asked_owner=owner or "",  # `owner` is who looks
         action=action,
         words=WORDS,
+        thing=audit_details.thing,
+        details=audit_details.details,
     )

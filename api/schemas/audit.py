@@ -22,7 +22,7 @@ class AuditLineBody(BaseModel):
     action: str = Field(description="Such as `key.made` or `job.cancelled`; a newer version may know more.")
     object: str = Field(description="Such as `job 17`.")
     whose: str | None = Field(description="The owner of the object.")
-    detail: str
+    detail: str = Field(description="Such as `queued=20` where limits were set; empty: nothing.")
 
 
 class AuditBody(BaseModel):

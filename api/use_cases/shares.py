@@ -20,6 +20,7 @@ from shared.db.states import ImageState
 from shared.errors import NotFound
 from shared.jobs import shares
 from shared.media.storage import Kind
+from shared.quantities import counted
 from shared.queue import queries
 from shared.queue.queries import MOST_IMAGES, Span
 
@@ -44,7 +45,7 @@ def make(services: Services, who: Principal, wanted: ShareRequest, base: str) ->
     def make_it(session: Session) -> shares.Made:
         made = shares.make(session, who.owner, wanted.job, wanted.index, wanted.days)
         shown = f"job {wanted.job}" if wanted.index is None else f"image {wanted.index} of job {wanted.job}"
-        detail = f"{shown}, {wanted.days} days"
+        detail = f"{shown}, {counted(wanted.days, 'day')}"
         audit.note(session, who, Action.SHARE_MADE, f"link {made.share.id}", whose=who.owner, detail=detail)
         return made
 

@@ -21,6 +21,7 @@ from shared.accounts.principal import Principal, Role
 from shared.accounts.scope import Scope
 from shared.db.tables import ApiKey
 from shared.errors import FieldError, Forbidden, NotFound, Refused, Unauthorized
+from shared.quantities import counted
 from shared.wording import choices
 
 PREFIX: Final = "sf_"
@@ -130,7 +131,7 @@ def create(session: Session, wanted: NewKey, by: Principal, *, others: bool) -> 
         row.expires_at = func.clock_timestamp() + timedelta(days=wanted.days)
     session.add(row)
     session.flush()
-    lasts = "" if wanted.days is None else f", {wanted.days} days"
+    lasts = "" if wanted.days is None else f", {counted(wanted.days, 'day')}"
     detail = f"{wanted.name}, {wanted.role.value}{lasts}"
     audit.note(session, by, Action.KEY_MADE, f"key {row.id}", whose=wanted.owner, detail=detail)
     return Made(_found(session, Scope(wanted.owner), row.id), key)

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from shared.accounts import audit
 from shared.accounts.audit import Action
-from shared.accounts.limits import AS_ROLE, LIMITS, OwnerLimits
+from shared.accounts.limits import AS_ROLE, LIMITS, OwnerLimits, words, written
 from shared.accounts.principal import Principal
 from shared.db.tables import OwnerLimit
 
@@ -75,12 +75,16 @@ def find(session: Session, owner: str) -> LimitRow:
 def change(session: Session, owner: str, wanted: Mapping[str, Any], by: Principal) -> LimitRow:
     """Set limits of an owner; those that are `AS_ROLE` become the role's again, and others stay.
 
-    That is written down.
+    Only limits that differ from before are set, and written down.
     """
-    given = {name: value for name, value in wanted.items() if value != AS_ROLE}
-    dropped = [name for name in wanted if name not in given]
-    session.execute(_SET, {"owner": owner, "given": json.dumps(given), "dropped": dropped, "by": by.owner})
-    audit.note(session, by, Action.LIMITS_SET, "limits", whose=owner, detail=", ".join(wanted))
+    known = session.get(OwnerLimit, owner, populate_existing=True, with_for_update=True)
+    before = dict(known.given) if known else {}
+    changed = {name: value for name, value in wanted.items() if written(value) != written(before.get(name, AS_ROLE))}
+    if changed:
+        given = {name: value for name, value in changed.items() if value != AS_ROLE}
+        dropped = [name for name in changed if name not in given]
+        session.execute(_SET, {"owner": owner, "given": json.dumps(given), "dropped": dropped, "by": by.owner})
+        audit.note(session, by, Action.LIMITS_SET, "limits", whose=owner, detail=words(changed))
     return find(session, owner)
 
 

@@ -135,6 +135,11 @@ def written(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def words(given: Mapping[str, Any]) -> str:
+    """Return limits as `of_words` and the settings of roles take them."""
+    return " ".join(shlex.quote(f"{name}={written(value)}") for name, value in sorted(given.items()))
+
+
 def of_words(words: Iterable[str]) -> dict[str, str]:
     """Return name -> value of words such as `queued=100`. Raises Refused."""
     pairs = [word.partition("=") for word in words]

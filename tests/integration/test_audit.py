@@ -142,6 +142,35 @@ def test_a_draft_that_an_admin_approves_is_written_down_once(send, latest):
     assert latest(2) == [("root", "job.approved", "ann"), *before]
 
 
+def test_limits_that_are_set_on_the_page_are_written_down_where_they_differ(send, latest, known):
+    page = {"owner": "ann", "queued": "20", "checkpoints": "a b,c"}
+    send("POST", "/limits", "root", data=page)
+    before = latest(1)
+    send("POST", "/limits", "root", data=page)
+    assert latest(1) == before == [("root", "limits.set", "ann")], "nothing has changed"
+    send("POST", "/limits", "root", data=page | {"queued": "none", "checkpoints": "", "urgent": "yes"})
+    send("DELETE", "/api/v1/limits/owners/ann", "root")
+    told = [one["detail"] for one in send("GET", f"{AUDIT}?limit=3", "root").get_json()["lines"]]
+    assert told == ["", "checkpoints=role queued=none urgent=yes", "'checkpoints=a b,c' queued=20"]
+
+
+def test_the_page_tells_a_line_in_the_readers_language(send, known):
+    send("POST", "/api/v1/keys", "root", json={"name": "days, user, 3 days", "owner": "bob", "days": 2})
+    send("PATCH", "/api/v1/limits/owners/bob", "root", json={"queued": 20, "running": None})
+    send("DELETE", "/api/v1/limits/owners/bob", "root")
+    send("DELETE", "/api/v1/owners/bob", "root")
+    chinese = send("GET", "/audit?owner=bob&lang=zh", "root").text
+    for told in (
+        "days, user, 3 days · user · 2 天",
+        "等待中的图像: 20 · 同时渲染的图像数: 不限",
+        "所有内容 · 属于 bob · 1 个密钥 · 0 个任务",
+    ):
+        assert told in chinese
+    english = send("GET", "/audit?owner=bob&lang=en", "root").text
+    for told in ("days, user, 3 days · user · 2 days", "images that wait: 20 · images that run at once: no limit"):
+        assert told in english
+
+
 def test_lines_are_found_by_owner_and_action_page_by_page(send, latest, job):
     send("POST", f"/api/v1/jobs/{job}/cancel", "root")
     assert latest(1, "&owner=ann") == [("root", "job.cancelled", "ann")]

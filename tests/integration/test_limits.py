@@ -322,7 +322,7 @@ def test_limits_are_set_beside_the_database_as_over_http(settings, app, sessions
     lines = transact(sessions, audit.listed)
     assert [(one.owner, one.action, one.whose, one.detail) for one in lines] == [
         ("farm limits", "limits.cleared", "ann", ""),
-        ("farm limits", "limits.set", "ann", "queued, running"),
+        ("farm limits", "limits.set", "ann", "queued=7 running=none"),
     ]
     with pytest.raises(Refused, match="queue "):
         cli_limits.change(settings, "ann", ["queue "], as_json=False)
