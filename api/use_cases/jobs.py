@@ -21,7 +21,6 @@ from api.schemas.jobs import NOTHING_LIVE, ChangeBody, DisplayState, ImagePageBo
 from api.services import Services
 from shared.accounts import audit
 from shared.accounts.audit import Action
-from shared.accounts.limits import OwnerLimits
 from shared.accounts.principal import Principal
 from shared.accounts.scope import Scope
 from shared.admission import allowance, backlog, changing, drafts
@@ -42,6 +41,7 @@ from shared.queue.explain import Waiting
 from shared.queue.queries import Span
 from shared.queue.submit import Admission, repeated
 from shared.queue.submit import submit as record
+from shared.settings import Limits
 from shared.webhooks import endpoints
 
 log = structlog.get_logger(__name__)
@@ -227,7 +227,8 @@ def retry(services: Services, who: Principal, job_id: int, index: int | None = N
         owner = queries.owner(session, who.scope, job_id)
         if queries.state(session, who.scope, job_id).is_final:  # which opens it again
             backlog.check(session, owner, services.settings.limits)
-        allowance.check(session, allowance.again(session, owner, job_id, index), _limits_of(services, who, owner))
+        limits = _limits(services, who, owner).of_owner
+        allowance.check(session, allowance.again(session, owner, job_id, index), limits)
         images = dependencies.retry(session, who.scope, job_id, index)
         return images, _noted(session, who, Action.JOB_RETRIED, job_id)
 
@@ -272,9 +273,12 @@ def approve(services: Services, who: Principal, job_id: int) -> Submitted:
     services.readiness.storage()
 
     def record_in_full(session: Session) -> tuple[queries.JobView, bool]:
-        admission = drafts.in_full(session, who.scope, job_id, services.settings.limits)
-        key = f"draft {job_id}"
-        allowance.check(session, Asked.by(admission), _limits_of(services, who, admission.owner), key)
+        owner, key = queries.owner(session, who.scope, job_id), f"draft {job_id}"
+        if submission := repeated(session, owner, key, key):
+            return queries.job(session, who.scope, submission.job.id), False
+        limits = _limits(services, who, owner)
+        admission = drafts.in_full(session, who.scope, job_id, limits)
+        allowance.check(session, Asked.by(admission), limits.of_owner, key)
         submission = record(session, admission, key)
         if submission.is_new:
             audit.note_job(session, who, Action.JOB_APPROVED, admission.owner, job_id)
@@ -311,9 +315,9 @@ def admitted(session: Session, request: JobRequest) -> Admission:
     return admission
 
 
-def _limits_of(services: Services, who: Principal, owner: str) -> OwnerLimits:
-    """Return the limits of a job's owner, also where an admin acts."""
-    return who.limits if owner == who.owner else services.keyring.limits_of(owner)
+def _limits(services: Services, who: Principal, owner: str) -> Limits:
+    """Return the limits of admission for a job's owner, also where an admin acts."""
+    return services.limits(who if owner == who.owner else services.keyring.person(owner))
 
 
 def _noted(session: Session, who: Principal, action: Action, job_id: int) -> queries.JobView:

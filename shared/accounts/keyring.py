@@ -19,7 +19,6 @@ from shared.accounts import keys, limit_rows
 from shared.accounts.configured import Configured
 from shared.accounts.keys import Standing
 from shared.accounts.limit_rows import LimitRow
-from shared.accounts.limits import OwnerLimits
 from shared.accounts.principal import LOCAL, Principal, Role
 from shared.db.sessions import Sessions, transact
 from shared.errors import Unavailable
@@ -129,8 +128,8 @@ class Keyring:
         row = (self._known.limits if self._known else {}).get(who.owner) or LimitRow(who.owner, {})
         return replace(who, limits=row.over(self._of_roles[who.role]))
 
-    def limits_of(self, owner: str) -> OwnerLimits:
-        """Return the limits of an owner who does not ask, in the highest role that keys or the settings give them.
+    def person(self, owner: str) -> Principal:
+        """Return an owner who does not ask, in the highest role that keys or the settings give them, with limits.
 
         They are as old as what is known of keys, which each request looks at.
         """
@@ -141,7 +140,8 @@ class Keyring:
         if role is None:  # they sign in elsewhere
             role = Role.ADMIN if owner in self._settings.admin_names else Role(self._settings.sign_in_role)
         row = (known.limits if known else {}).get(owner) or LimitRow(owner, {})
-        return replace(row.over(self._of_roles[role]), is_told=True)  # workers hear it from the owner's own requests
+        limits = replace(row.over(self._of_roles[role]), is_told=True)  # workers hear it from the owner's own requests
+        return Principal(owner, role, limits=limits)
 
     def forget(self) -> None:
         """Read everything again when it is needed next: this process has just changed it."""

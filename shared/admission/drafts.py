@@ -8,9 +8,12 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.accounts.scope import Scope
-from shared.admission import backlog
+from shared.admission import backlog, scheduling
+from shared.admission.named_models import closed_checkpoints
+from shared.admission.parse import refused
 from shared.db.tables import Image, Job
 from shared.errors import Conflict
+from shared.models.catalogue import Catalogue
 from shared.models.model_set import ModelSet
 from shared.params.scheduling import Scheduling
 from shared.queue import queries
@@ -22,8 +25,9 @@ from shared.settings import Limits
 def in_full(session: Session, whose: Scope, job_id: int, limits: Limits) -> Admission:
     """Return the sweep of which a job is a draft with fewer steps.
 
-    Its images differ as those of the draft do: prompts that were drawn, seeds and model files are the same. Raises
-    NotFound, Conflict if the job is no such draft, Refused.
+    Its images differ as those of the draft do: prompts that were drawn, seeds and model files are the same. What its
+    owner may not do any more is refused as in a submission. Raises NotFound, Conflict if the job is no such draft,
+    Refused.
     """
     draft = queries.job(session, whose, job_id, Span(limit=MOST_IMAGES))
     row = session.get_one(Job, job_id)
@@ -33,16 +37,16 @@ def in_full(session: Session, whose: Scope, job_id: int, limits: Limits) -> Admi
     backlog.check(session, draft.owner, limits)
     steps = {"steps": sweep.full_steps}
     query = select(Image.index.label("at"), Image.models).where(Image.job_id == job_id)
-    models: dict[int, Any] = {row.at: row.models for row in session.execute(query)}
+    of_images: dict[int, Any] = {row.at: row.models for row in session.execute(query)}
     cells = [
         Cell(
             dict(draft.spec.changes[image.index]),
             draft.spec.image(image.index).model_copy(update=steps),
-            ModelSet.from_stored(models[image.index]) if models[image.index] else None,
+            ModelSet.from_stored(of_images[image.index]) if of_images[image.index] else None,
         )
         for image in draft.images
     ]
-    return Admission(
+    admission = Admission(
         draft.owner,
         draft.params.model_copy(update=steps),
         ModelSet.from_stored(row.models),
@@ -54,3 +58,16 @@ def in_full(session: Session, whose: Scope, job_id: int, limits: Limits) -> Admi
         language=sweep.language,
         lesson=row.lesson,
     )
+    _check(session, admission, limits)
+    return admission
+
+
+def _check(session: Session, admission: Admission, limits: Limits) -> None:
+    """Raise Refused if the owner may not ask for this any more."""
+    images = ((cell.params, cell.models or admission.models) for cell in admission.cells)
+    problems = [
+        *closed_checkpoints(Catalogue.read(session, "checkpoint"), images, limits.of_owner.checkpoints),
+        *scheduling.impossible(session, admission.owner, admission.scheduling, limits),
+    ]
+    if problems:
+        raise refused(problems)

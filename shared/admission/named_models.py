@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
@@ -72,8 +72,7 @@ class NamedModels:
             try:
                 files[name] = catalogue.resolve(given, first=first, is_offered=needed.fits)
                 if not catalogue.is_allowed(files[name], allowed := limits.of_owner.checkpoints):
-                    message = f"{files[name].title} is not among the checkpoints of your jobs"
-                    problems.append(FieldError(name, message, choices(allowed or ())))
+                    problems.append(_closed(name, files[name].title, allowed))
                 problems += needed.problems(name, files[name], catalogue.usable(first=first))
             except Refused as refused:
                 problems += [replace(problem, field=name) for problem in refused.fields]
@@ -96,6 +95,33 @@ class NamedModels:
         models = _model_set(files | over_pixels, adapters.roles, words.roles, nets.roles, followed.roles)
         titles |= {name: file.title for name, file in (nets.files | followed.files | over_pixels).items()}
         return cls(titles, files.get("checkpoint"), architectures, models, problems, words.notes)
+
+
+def closed_checkpoints(
+    catalogue: Catalogue, images: Iterable[tuple[RenderParams, ModelSet]], allowed: Sequence[str] | None
+) -> list[FieldError]:
+    """Return the problems of checkpoints, found for these images before, that their owner's jobs may not use now."""
+    if allowed is None:
+        return []
+    used = dict.fromkeys(
+        (name, title, getattr(models, _ROLES[name]))
+        for params, models in images
+        for name, title in params.of_kind("checkpoint").items()
+        if title
+    )
+    files = {
+        sha256: [file for file in catalogue.files if sha256 in {file.sha256, file.weights_sha256}]
+        for _, _, sha256 in used
+    }
+    return [
+        _closed(name, title, allowed)
+        for name, title, sha256 in used
+        if not any(catalogue.is_allowed(file, allowed) for file in files[sha256])
+    ]
+
+
+def _closed(name: str, title: str, allowed: Sequence[str] | None) -> FieldError:
+    return FieldError(name, f"{title} is not among the checkpoints of your jobs", choices(allowed or ()))
 
 
 def _over_pixels(catalogue: Catalogue, params: RenderParams, problems: list[FieldError]) -> dict[str, Entry]:

@@ -238,6 +238,26 @@ def test_an_owner_uses_what_is_allowed(ask, app, set_limits):
     assert ('value="other ' in form, 'value="third ' in form) == (True, False)
 
 
+def test_a_draft_is_approved_within_what_its_owner_may_use_by_then(ask, app, set_limits, sessions):
+    set_limits({"urgent": True})
+    sweep = {"axes": [{"field": "checkpoint", "values": "demo,other"}], "draft": {"steps": 1}}
+    draft = ask(JOB | {"sweep": sweep, "urgent": True}).get_json()
+    path, before = f"{JOBS}/{draft['id']}/approve", recorded(sessions)
+    set_limits({"urgent": False, "checkpoints": ["other"], "pools": ["large"]})
+    for answer in (ask(path=path), app.test_client().post(path, headers={"X-API-Key": "roots-long-key"})):
+        assert {field: accepted for field, (_, accepted) in fields(answer).items()} == {
+            "checkpoint": "other",
+            "pool": "large",
+            "urgent": "false, with a priority to order your own",
+        }
+    assert recorded(sessions) == before
+    set_limits({"urgent": True, "checkpoints": "role", "pools": "role"})
+    whole = ask(path=path)
+    assert whole.status_code == 202
+    set_limits({"checkpoints": ["other"]})
+    assert ask(path=path).get_json()["id"] == whole.get_json()["id"], "it was approved before"
+
+
 def test_jobs_that_name_no_checkpoint_and_no_pool_take_the_first_that_are_allowed(ask, set_limits, sessions):
     with sessions() as session:
         sha256 = session.scalar(select(ModelFile.sha256).where(ModelFile.name == "third"))
