@@ -24,6 +24,8 @@ from shared.db.tables import ModelFile, Worker
 from shared.errors import Unavailable
 from shared.webhooks import endpoints
 from tests.chaos import plans, points, worker
+from tests.chaos.calm import Troubles
+from tests.chaos.faults import FAULT
 from tests.chaos.ground import DATABASE, INSIDE, Ground, RestartedProcess, send
 from tests.chaos.people import Asked, People
 from tests.chaos.plans import API, EVERYBODY, RECEIVER_TROUBLES, SUPERVISOR, Action, Kind, Plan
@@ -45,13 +47,15 @@ class Killed:
 class Farm:
     """The processes of one plan, what was done to them and what they were asked for."""
 
-    def __init__(self, plan: Plan, ground: Ground, folder: Path) -> None:
-        self.plan, self.ground, self.folder = plan, ground, folder
+    def __init__(self, plan: Plan, ground: Ground, folder: Path, fault: str = "") -> None:
+        self.plan, self.ground, self.folder, self._fault = plan, ground, folder, fault
         self.points = points.Folder(folder / "points")
         self.points.make()
         self.people = People(ground.url)
         self.receiver = TroubledReceiver()
-        self.mended_at: datetime | None = None
+        self.troubles = Troubles()  # of webhooks
+        self._sender_is_back = self.troubles.begin(f"{plans.SENDER} has not begun")
+        self._sender: int | None = None  # the process that sends, as long as it does
         self.killed: list[Killed] = []
         self.engine = sessions.connect(ground.database_url)
         self.sessions = sessions.sessions(self.engine)
@@ -65,7 +69,7 @@ class Farm:
         self.processes.append(ground.api)
 
     def _kept(self, name: str, arguments: list[str]) -> RestartedProcess:
-        environ = self.ground.environ(name) | {worker.FOLDER: str(self.folder / "points")}
+        environ = self.ground.environ(name) | {worker.FOLDER: str(self.folder / "points"), FAULT: self._fault}
         log = self.folder / f"{name.replace(':', '-')}.log"
         return RestartedProcess(name, self.ground.parent, [worker.MODULE, *arguments], environ, log)
 
@@ -75,6 +79,17 @@ class Farm:
             process.tend()
         if not self._away:
             self.ground.servers.tend()
+        self._note_sender()
+
+    def _note_sender(self) -> None:
+        """Note when the process that sends webhooks has died, and since when the next one does."""
+        [pid] = {process.pid for process in self.processes if process.name == plans.SENDER}
+        is_sender = self.points.is_sender(pid)
+        if self._sender and pid != self._sender:
+            self._sender, self._sender_is_back = None, self.troubles.begin(f"{plans.SENDER} is dead")
+        if is_sender and not self._sender:
+            self._sender = pid
+            self._sender_is_back()
 
     def live_pids(self) -> set[int]:
         return {pid for process in self.processes for pid in process.family()}
@@ -88,6 +103,16 @@ class Farm:
 
     def do(self, action: Action) -> Callable[[], object] | None:
         """Do `action`; return what ends it after its seconds."""
+        if not plans.keeps_messages(action):
+            return self._do(action)
+        is_over = self.troubles.begin(str(action))
+        end = self._do(action)
+        if end is None:
+            is_over()
+            return None
+        return lambda: (end(), is_over())
+
+    def _do(self, action: Action) -> Callable[[], object] | None:
         match action.kind:
             case Kind.SUBMIT:
                 self._submit(action)
@@ -124,7 +149,6 @@ class Farm:
             send(pid, signal.SIGCONT)
         self._away.clear()
         self.tend()
-        self.mended_at = datetime.now(UTC)
 
     def provoke(self) -> None:
         """Provoke the plan's crash point if no process has passed it: marking dead needs a worker that died."""
@@ -307,10 +331,10 @@ def calm_job() -> dict[str, object]:
 
 
 @contextmanager
-def farm(plan: Plan, ground: Ground, folder: Path) -> Iterator[Farm]:
+def farm(plan: Plan, ground: Ground, folder: Path, fault: str = "") -> Iterator[Farm]:
     """Yield a farm whose workers are ready, and whose processes are gone at the end of the block."""
     ground.renew()
-    made = Farm(plan, ground, folder)
+    made = Farm(plan, ground, folder, fault)
     try:
         made.catalogue()
         made.ask_for_webhooks()

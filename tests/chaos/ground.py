@@ -222,5 +222,7 @@ def ground(folder: Path) -> Iterator[Ground]:
             finally:
                 made.api.end()
                 made.parent.close()
+                for way in made.ways.values():
+                    way.cut()  # which closes its socket
     finally:
         shutil.rmtree(sockets, ignore_errors=True)

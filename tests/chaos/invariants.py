@@ -8,20 +8,17 @@ from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from shared.db.states import FINAL, ImageState, JobState
-from shared.db.tables import History, Image, Job, Outbox, Sheet, WebhookDelivery, WebhookEndpoint, Worker
+from shared.db.tables import History, Image, Job, Outbox, Sheet, WebhookDelivery, Worker
 from shared.jobs.stored import SWEEP
 from shared.maintenance.garbage import collect_attempts, collect_jobs, collect_sheets
 from shared.media.storage import MARKER, Storage, key, sheet_key
 from shared.queue.history import Event
 from shared.queue.reaper import MOST_CRASHES
+from tests.chaos import messages
 from tests.chaos.farm import Farm
 from tests.chaos.people import Asked
-
-ARRIVES_WITHIN_SECONDS = 30.0
-"""Of the end of all trouble, in which a pause and the hold of a killed sender take some seconds, on a busy machine."""
 
 
 def unsettled(farm: Farm) -> list[str]:
@@ -32,13 +29,13 @@ def unsettled(farm: Farm) -> list[str]:
         workers = session.scalars(select(Worker)).all()
         events = session.execute(select(Outbox.id, Outbox.job_id).where(Outbox.delivered_at.is_(None))).all()
         unsent = select(WebhookDelivery.id, WebhookDelivery.job_id).where(WebhookDelivery.delivered_at.is_(None))
-        messages = session.execute(unsent).all()
+        waiting = session.execute(unsent).all()
     live = farm.live_pids()
     told = [f"image {image.id} of job {image.job_id} is {image.state}, attempt {image.attempt}" for image in images]
     told += [f"job {job} is open" for job in jobs]
     told += [f"worker {row.id} ({row.name}) is dead, its row is there" for row in workers if row.pid not in live]
     told += [f"event {event} of job {job} is not delivered" for event, job in events]
-    told += [f"message {message} of job {job} has not arrived" for message, job in messages]
+    told += [f"message {message} of job {job} has not arrived" for message, job in waiting]
     pending = sum(asked.id is None and not asked.is_refused for asked in farm.people.jobs)
     return told + ([f"{pending} submissions have no answer"] if pending else [])
 
@@ -57,7 +54,7 @@ def problems(farm: Farm) -> list[str]:
             *_of_history(session),
             *_of_outbox(session),
             *_of_dependants(session, farm.people.jobs),
-            *_of_messages(session, farm),
+            *messages.problems(session, farm.receiver.receiver, farm.troubles),
             *_of_sheets(session, storage),
             *_of_files(session, farm, storage),
         ]
@@ -180,38 +177,6 @@ def _of_dependants(session: Session, asked: Sequence[Asked]) -> Iterator[str]:
         begun = [line.at for line in lines if line.event == Event.CLAIMED]
         if begun and not is_retried and (one.after.id not in ends or begun[0] < ends[one.after.id]):
             yield f"job {one.id} began before job {one.after.id} had ended, which it waited for"
-
-
-def _of_messages(session: Session, farm: Farm) -> Iterator[str]:
-    """Yield the ends of jobs that a webhook did not get, or too late, and messages that nobody should have sent."""
-    webhooks = session.scalars(select(WebhookEndpoint)).all()
-    made = {(row.endpoint_id, row.event_id): row for row in session.scalars(select(WebhookDelivery))}
-    accepted = farm.receiver.receiver.accepted
-    arrived = {headers["webhook-id"] for headers, _ in accepted}
-    for event in session.scalars(select(Outbox)):
-        job = session.get_one(Job, event.job_id)
-        for webhook in [one for one in webhooks if one.owner == event.owner and (one.url or job.webhook)]:
-            message = made.get((webhook.id, event.id))
-            if message is None or message.message not in arrived:
-                yield f"webhook {webhook.id} did not get event {event.id} of job {job.id}"
-    secrets = {webhook.id: webhook.secret for webhook in webhooks}
-    by_id = {row.message: row for row in made.values()}
-    for headers, body in accepted:
-        message = by_id.get(headers["webhook-id"])
-        if message is None or not _is_right(message, secrets[message.endpoint_id], headers, body):
-            yield f"a message arrived that is of no event, or wrongly signed: {headers} {body[:500]}"
-    for message in made.values():
-        late = message.delivered_at - max(message.created_at, farm.mended_at)
-        if late.total_seconds() > ARRIVES_WITHIN_SECONDS:
-            yield f"message {message.id} of job {message.job_id} arrived {late} after its receiver was back"
-
-
-def _is_right(message: WebhookDelivery, secret: str, headers: dict[str, str], body: str) -> bool:
-    try:
-        told = Webhook(secret).verify(body, headers)
-    except WebhookVerificationError:
-        return False
-    return (told["type"], told["data"]["id"]) == (message.kind, message.job_id)
 
 
 def _of_sheets(session: Session, storage: Storage) -> Iterator[str]:

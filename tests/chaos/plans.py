@@ -75,6 +75,7 @@ class Plan:
 
 
 RECEIVER_TROUBLES = (Kind.KILL_RECEIVER, Kind.HUSH_RECEIVER, Kind.FAIL_RECEIVER)
+DATABASE_TROUBLES = (Kind.KILL_POSTGRES, Kind.KILL_BACKEND)
 STORAGE_OUTAGES = (Kind.FILL, Kind.LOCK_STORAGE, Kind.UNMOUNT_STORAGE, Kind.LOSE_STORAGE)
 
 
@@ -172,6 +173,17 @@ _WEIGHTS = {
 }
 
 
+def keeps_messages(action: Action) -> bool:
+    """True of trouble for those that a webhook needs: its receiver, the database, and the process that sends it.
+
+    The death of that process is noted when it is found dead.
+    """
+    if action.kind in {Kind.CUT, Kind.HUSH}:
+        return action.target in {f"{SENDER} from postgres", f"{EVERYBODY} from postgres"}
+    is_stop = action.kind == Kind.STOP and action.target == SENDER
+    return is_stop or action.kind in {*RECEIVER_TROUBLES, *DATABASE_TROUBLES}
+
+
 def supervised(count: int) -> list[str]:
     """Return the cards of a supervisor's workers."""
     return [f"cpu:{number}" for number in range(count)]
@@ -180,3 +192,6 @@ def supervised(count: int) -> list[str]:
 def alone(count: int) -> list[str]:
     """Return the cards of the workers that nobody supervises."""
     return [f"cpu:{number}" for number in range(10, 10 + count)]
+
+
+SENDER = alone(1)[0]  # the worker that also delivers the farm's events and sends its webhooks

@@ -63,14 +63,14 @@ READ_ONLY = "the storage is read-only"
 
 
 class Folder:
-    """What the harness and its processes tell each other: what is armed, and what was hit."""
+    """What the harness and its processes tell each other: what is armed, what was hit, and who sends webhooks."""
 
     def __init__(self, folder: Path) -> None:
-        self._armed, self._hit = folder / "armed", folder / "hit"
+        self._armed, self._hit, self._senders = folder / "armed", folder / "hit", folder / "senders"
 
     def make(self) -> None:
-        self._armed.mkdir(parents=True)
-        self._hit.mkdir()
+        for folder in (self._armed, self._hit, self._senders):
+            folder.mkdir(parents=True)
 
     def arm(self, name: str) -> None:
         (self._armed / name).touch()
@@ -85,6 +85,13 @@ class Folder:
         """Return the points where a process died, each with the process."""
         found = [path.name.rpartition("@") for path in self._hit.iterdir()]
         return {point: int(pid) for point, _, pid in found}
+
+    def sends(self) -> None:
+        """Say that this process sends webhooks from now on."""
+        (self._senders / str(os.getpid())).touch()
+
+    def is_sender(self, pid: int | None) -> bool:
+        return (self._senders / str(pid)).exists()
 
     def passed(self, point: str) -> None:
         """Die if `point` is armed and nobody else has died of it."""

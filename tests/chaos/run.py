@@ -15,9 +15,9 @@ from pathlib import Path
 from sqlalchemy import func, select
 
 from shared.db.states import ImageState
-from shared.db.tables import History, Image, WebhookDelivery
+from shared.db.tables import History, Image
 from shared.queue.history import Event
-from tests.chaos import invariants
+from tests.chaos import invariants, messages
 from tests.chaos.farm import Farm, Killed, calm_job, farm, wait
 from tests.chaos.ground import Ground
 from tests.chaos.plans import OWNERS, Action, Plan
@@ -37,18 +37,19 @@ class Report:
     restarts: dict[bool, list[float]] = field(default_factory=dict)  # supervised -> seconds without a worker
     messages: int = 0  # of webhooks
     arrivals: list[float] = field(default_factory=list)  # seconds from the receiver's return until each arrived
+    calms: list[float] = field(default_factory=list)  # the longest calm, in seconds, before each message arrived
     seconds: float = 0.0
 
     def __str__(self) -> str:
         return "\n".join([str(self.plan), *(f"  PROBLEM: {problem}" for problem in self.problems)])
 
 
-def run(plan: Plan, ground: Ground) -> Report:
-    """Run `plan` and return what came of it."""
+def run(plan: Plan, ground: Ground, fault: str = "") -> Report:
+    """Run `plan`, whose processes may have a fault of `faults`, and return what came of it."""
     started = time.monotonic()
     report = Report(plan)
     folder = Path(tempfile.mkdtemp(prefix=f"plan-{plan.seed}-", dir=ground.folder))
-    with farm(plan, ground, folder) as troubled:
+    with farm(plan, ground, folder, fault) as troubled:
         _act(troubled, plan.actions)
         troubled.mend()
         troubled.people.submit(OWNERS[0], calm_job())
@@ -59,7 +60,7 @@ def run(plan: Plan, ground: Ground) -> Report:
         report.problems += troubled.people.troubles + (invariants.problems(troubled) if settled else [])
         report.hits = troubled.points.hits()
         report.restarts, report.states = _restarts(troubled), _states(troubled)
-        report.messages, report.arrivals = _arrivals(troubled)
+        _count_arrivals(troubled, report)
     if plan.point not in report.hits:
         report.problems.append(f"nobody passed the crash point {plan.point}")
     report.seconds = time.monotonic() - started
@@ -123,13 +124,14 @@ def _killed_between(troubled: Farm, killed: Killed, until: datetime) -> bool:
     return any(other.name == killed.name and killed.at < other.at < until for other in troubled.killed)
 
 
-def _arrivals(troubled: Farm) -> tuple[int, list[float]]:
-    """Return how many messages arrived, and how long after its return those that their receiver had held up."""
+def _count_arrivals(troubled: Farm, report: Report) -> None:
+    """Note how many messages arrived, after how much calm, and how long after its return those that were held up."""
     with troubled.sessions() as session:
-        rows = session.scalars(select(WebhookDelivery).where(WebhookDelivery.delivered_at.is_not(None))).all()
+        found = [(one.event.at, one.at) for one in messages.arrivals(session, troubled.receiver.receiver) if one.at]
     back_at = troubled.receiver.back_at
-    held_up = [row.delivered_at for row in rows if row.created_at < back_at < row.delivered_at]
-    return len(rows), [(at - back_at).total_seconds() for at in held_up]
+    report.messages = len(found)
+    report.arrivals = [(at - back_at).total_seconds() for ended_at, at in found if ended_at < back_at < at]
+    report.calms = [troubled.troubles.longest_calm(ended_at, at) for ended_at, at in found]
 
 
 def _states(troubled: Farm) -> dict[str, int]:

@@ -25,6 +25,7 @@ class Summary:
     restarts: dict[bool, list[float]] = field(default_factory=lambda: {True: [], False: []})
     messages: int = 0
     arrivals: list[float] = field(default_factory=list)
+    calms: list[float] = field(default_factory=list)
     seconds: float = 0.0
 
     def add(self, report: Report) -> None:
@@ -35,6 +36,7 @@ class Summary:
         self.troubles.update(str(action.kind) for action in report.plan.actions if action.kind in _TROUBLE)
         self.messages += report.messages
         self.arrivals += report.arrivals
+        self.calms += report.calms
         self.seconds += report.seconds
         for is_supervised, seconds in report.restarts.items():
             self.restarts[is_supervised] += seconds
@@ -55,6 +57,7 @@ class Summary:
             f"a killed worker's images run again, alone: {_percentiles(self.restarts[False])}",
             f"webhooks: {self.messages} messages",
             f"those that waited for their receiver, after it was back: {_percentiles(self.arrivals, 'messages')}",
+            f"the longest calm that any of them needed: {_percentiles(self.calms, 'messages')}",
         ]
         lines += [f"replay: make chaos PLANS=1 SEED={seed}" for seed in self.failed]
         return "\n".join(lines)
@@ -69,4 +72,4 @@ def _percentiles(seconds: Sequence[float], of: str = "images") -> str:
         return f"no {of}"
     ordered = sorted(seconds)
     at = {share: ordered[min(len(ordered) - 1, int(share * len(ordered)))] for share in (0.5, 0.99)}
-    return f"p50 {at[0.5]:.1f} s, p99 {at[0.99]:.1f} s, of {len(ordered)} {of}"
+    return f"p50 {at[0.5]:.1f} s, p99 {at[0.99]:.1f} s, most {ordered[-1]:.1f} s, of {len(ordered)} {of}"

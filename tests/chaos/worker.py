@@ -13,7 +13,7 @@ from pathlib import Path
 from shared import settings
 from shared.errors import Unavailable
 from shared.webhooks import deliveries
-from tests.chaos import plans, points
+from tests.chaos import faults, plans, points
 from tests.support.stub_card import StubCard
 from worker import process
 from worker.__main__ import end, main
@@ -32,6 +32,8 @@ AGAIN_SECONDS = 0.3
 def run() -> int:
     """Do what the arguments ask for, with the crash points in place."""
     folder = points.install(Path(os.environ[FOLDER]))
+    if fault := os.environ[faults.FAULT]:
+        faults.plant(fault)
 
     class Card(StubCard):
         slots = 3
@@ -42,18 +44,19 @@ def run() -> int:
             folder.passed("run.ended")
             return rendered
 
-    if plans.alone(1)[0] in sys.argv:
+    if plans.SENDER in sys.argv:
         vars(deliveries).update(QUICK)
-        threading.Thread(target=do_chores, daemon=True).start()
+        threading.Thread(target=do_chores, args=[folder], daemon=True).start()
     return main(module=MODULE, run_worker=partial(process.run_worker, make_card=Card))
 
 
-def do_chores() -> None:
+def do_chores(folder: points.Folder) -> None:
     """Do some chores in one worker, as a process of their own would: one for each plan would only cost more."""
     while True:
         with suppress(Unavailable), maintenance.open_context(settings.load()) as context:
             for chore in schedule(CHORES, context).values():
                 chore.start()
+            folder.sends()
             threading.Event().wait()  # until the process ends
         time.sleep(AGAIN_SECONDS)
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +25,7 @@ class Receiver:
     headers: dict[str, str] = field(default_factory=dict)
     got: list[tuple[dict[str, str], str]] = field(default_factory=list)
     accepted: list[tuple[dict[str, str], str]] = field(default_factory=list)  # of those, answered with success
+    arrived_at: dict[str, datetime] = field(default_factory=dict)  # each message that was accepted, the first time
     answers: Event = field(default_factory=Event)
 
     def __post_init__(self) -> None:
@@ -50,6 +52,7 @@ def listening(receiver: Receiver, port: int = 0, turn_seconds: float = 0.01) -> 
             receiver.answers.wait(_LONGEST_SILENCE_SECONDS)
             if receiver.status < HTTPStatus.MULTIPLE_CHOICES:
                 receiver.accepted.append(message)
+                receiver.arrived_at.setdefault(message[0].get("webhook-id", ""), datetime.now(UTC))
             self.send_response(receiver.status)
             for name, value in receiver.headers.items():
                 self.send_header(name, value)
