@@ -10,7 +10,8 @@ from cli import terminal
 from cli.terminal import age, table
 from client.client import Client, Json
 
-_HEADINGS: Final = ("age", "who", "role", "action", "object", "of", "detail")
+_ABOUT: Final = "about"
+_HEADINGS: Final = ("age", "who", "action", _ABOUT)
 
 
 def show(client: Client, owner: str | None, action: str | None, *, limit: int, as_json: bool) -> None:
@@ -18,9 +19,10 @@ def show(client: Client, owner: str | None, action: str | None, *, limit: int, a
     page = client.audit(owner=owner, action=action, limit=str(limit))
     if as_json:
         return terminal.answer_json(page)
-    return table(_HEADINGS, map(_row, page["lines"]), "No line.")
+    return table(_HEADINGS, map(_row, page["lines"]), "There is no such line.", folded=_ABOUT)
 
 
 def _row(line: Json) -> tuple[object, ...]:
-    named = (escape(line["owner"]), line["role"], line["action"], escape(line["object"]))
-    return (age(line["at"]), *named, escape(line["whose"] or ""), escape(line["detail"]))
+    whose = f" of {line['whose']}" if line["whose"] not in {None, line["owner"]} else ""
+    about = ": ".join(filter(None, (f"{line['object']}{whose}", line["detail"])))
+    return age(line["at"]), escape(line["owner"]), escape(line["action"]), escape(about)

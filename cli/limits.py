@@ -18,8 +18,10 @@ from shared.accounts.principal import Principal, Role
 from shared.settings import Settings
 
 _HERE: Final = Principal("farm limits", Role.ADMIN)  # as of `cli.keys`
-_OWN: Final = ("limit", "at most", "used", "left", "renews")
-_OWNERS: Final = ("owner", "limits", "set", "by")
+_OWN: Final = ("limit", "at most", "used", "left", "renewed (UTC)")
+_SET: Final = "limits"
+_OWNERS: Final = ("owner", _SET, "set", "by")
+_LEFT_AGAIN: Final = {"queued": "as images start", "running": "as images end", "upload_mb": "as uploads are deleted"}
 
 
 def show(settings: Settings, *, everybodys: bool, as_json: bool) -> None:
@@ -29,7 +31,11 @@ def show(settings: Settings, *, everybodys: bool, as_json: bool) -> None:
             own = client.limits()
         if as_json:
             return terminal.answer_json(own)
-        return table(_OWN, map(_own_row, own["limits"]), "No limit.")
+        table(_OWN, map(_own_row, own["limits"]), "Nothing that is counted is limited.")
+        for what in ("checkpoints", "pools"):
+            if own[what] is not None:
+                terminal.answer(f"{what.capitalize()} of your jobs: {', '.join(own[what])}")
+        return terminal.answer(f"Your jobs may {'' if own['urgent'] else 'not '}be urgent.")
     if settings.url:
         with connect(settings) as client:
             found = client.owners_limits()
@@ -37,7 +43,8 @@ def show(settings: Settings, *, everybodys: bool, as_json: bool) -> None:
         found = [_json(row) for row in beside_the_database(settings, limit_rows.every) if row.set_at]
     if as_json:
         return terminal.answer_json({"owners": found})
-    return table(_OWNERS, map(_owner_row, found), "No owner has limits of their own.")
+    rows = [_owner_row(row) for row in found if row["limits"]]
+    return table(_OWNERS, rows, "Every owner has the limits of the role.", folded=_SET)
 
 
 def change(settings: Settings, owner: str, words: Sequence[str], *, as_json: bool) -> None:
@@ -76,8 +83,8 @@ def _json(row: LimitRow) -> Json:
 
 
 def _own_row(limit: Json) -> tuple[str, ...]:
-    renews = minute(limit["renews_at"]) or "as images end"
-    return limit["name"], f"{limit['limit']:,}", f"{limit['used']:,}", f"{limit['left']:,}", renews
+    renews = minute(limit["renews_at"]) or _LEFT_AGAIN.get(limit["name"], "")
+    return limit["label"], f"{limit['limit']:,}", f"{limit['used']:,}", f"{limit['left']:,}", renews
 
 
 def _owner_row(row: Json) -> tuple[str, ...]:

@@ -40,7 +40,11 @@ def set_limits(
     *,
     as_json: AsJson = False,
 ) -> None:
-    """Set limits of an owner; others stay as they are."""
+    """Set limits of an owner; others stay as they are.
+
+    Numbers: queued, running, daily_images, daily_work, monthly_gpu_seconds and upload_mb. Names with commas between
+    them: checkpoints and pools. Yes or no: urgent.
+    """
     from cli.limits import change
     from shared.settings import load
 

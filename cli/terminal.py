@@ -86,9 +86,14 @@ def _json(value: object) -> str:
     return json.dumps(value, default=str).replace("\x7f", "\\u007f")
 
 
-def table(headings: Sequence[str], rows: Iterable[Row], empty: str) -> None:
-    """Print rows under headings, or `empty` if there are none."""
+def table(headings: Sequence[str], rows: Iterable[Row], empty: str, *, folded: str = "") -> None:
+    """Print rows under headings, or `empty` if there are none.
+
+    Where a terminal is too narrow every column is cut, or else the one with the heading `folded` takes several lines.
+    """
     made = Table(*headings, box=None, header_style="bold", pad_edge=False)
+    for column in made.columns if folded else ():
+        column.no_wrap, column.overflow = column.header != folded, "fold"
     for row in rows:
         made.add_row(*("" if cell is None else cell if isinstance(cell, str) else str(cell) for cell in row))
     out.print(made if made.row_count else escape(empty))

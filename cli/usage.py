@@ -12,7 +12,8 @@ from cli.terminal import table
 from client.client import Client, Json
 from shared.quantities import counted, data_size, duration
 
-_HEADINGS: Final = ("day", "owner", "checkpoint", "pictures", "GPU time", "size")
+_CHECKPOINT: Final = "checkpoint"
+_HEADINGS: Final = ("day", "owner", _CHECKPOINT, "pictures", "GPU time", "size")
 _SHORT: Final = 10  # characters of a hash by which people know a file
 
 
@@ -23,15 +24,16 @@ def show(client: Client, asked: Mapping[str, str | None], *, as_csv: bool, as_js
     found = client.usage(**asked)
     if as_json:
         return terminal.answer_json(found)
-    table(_HEADINGS, map(_row, found["days"]), f"Nothing was rendered from {found['first']} to {found['last']}.")
+    empty = f"Nothing was rendered from {found['first']} to {found['last']}."
+    table(_HEADINGS, map(_row, found["days"]), empty, folded=_CHECKPOINT)
     if found["days"]:
         total = found["total"]
         pictures = counted(total["images"], "picture")
-        terminal.answer(f"{pictures}, {duration(total['gpu_seconds'])} of cards, {data_size(total['bytes'])}")
+        terminal.answer(f"{pictures}, {duration(total['gpu_seconds'])} of GPU time, {data_size(total['bytes'])}")
     return None
 
 
 def _row(line: Json) -> tuple[object, ...]:
     name = line["name"] or line["checkpoint"][:_SHORT]
     size = data_size(line["bytes"])
-    return line["day"], escape(line["owner"]), escape(name), line["images"], duration(line["gpu_seconds"]), size
+    return line["day"], escape(line["owner"]), escape(name), f"{line['images']:,}", duration(line["gpu_seconds"]), size

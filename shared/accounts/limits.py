@@ -137,7 +137,7 @@ def written(value: object) -> str:
 
 def words(given: Mapping[str, Any]) -> str:
     """Return limits as `of_words` and the settings of roles take them."""
-    return " ".join(shlex.quote(f"{name}={written(value)}") for name, value in sorted(given.items()))
+    return " ".join(f"{name}={shlex.quote(written(value))}" for name, value in sorted(given.items()))
 
 
 def of_words(words: Iterable[str]) -> dict[str, str]:

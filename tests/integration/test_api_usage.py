@@ -132,5 +132,5 @@ def test_the_command_prints_days_and_their_sum(ask, sent, capsys):
         command.show(client, {"from": None, "to": None, "owner": None}, as_csv=False, as_json=False)
         command.show(client, {"from": str(TODAY), "to": None, "owner": None}, as_csv=True, as_json=False)
     table, written = capsys.readouterr().out.split("day,owner")
-    assert "3 pictures, 14 s of cards, 3.0 KB" in table
+    assert "3 pictures, 14 s of GPU time, 3.0 KB" in table
     assert written.splitlines()[1:] == [f"{TODAY},ann,{'a' * 64},,2,10.5,2048"]

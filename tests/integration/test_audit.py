@@ -151,7 +151,7 @@ def test_limits_that_are_set_on_the_page_are_written_down_where_they_differ(send
     send("POST", "/limits", "root", data=page | {"queued": "none", "checkpoints": "", "urgent": "yes"})
     send("DELETE", "/api/v1/limits/owners/ann", "root")
     told = [one["detail"] for one in send("GET", f"{AUDIT}?limit=3", "root").get_json()["lines"]]
-    assert told == ["", "checkpoints=role queued=none urgent=yes", "'checkpoints=a b,c' queued=20"]
+    assert told == ["", "checkpoints=role queued=none urgent=yes", "checkpoints='a b,c' queued=20"]
 
 
 def test_the_page_tells_a_line_in_the_readers_language(send, known):
