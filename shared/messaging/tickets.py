@@ -155,5 +155,6 @@ class Tickets:
         with self._app.producer_or_acquire() as producer:
             for queue, count in batch.items():
                 room = _MOST_WAITING - int(producer.channel.client.llen(queue))
-                for _ in range(min(count, _MOST_AT_ONCE, room)):
-                    self._app.send_task(TASK, queue=str(queue), producer=producer, retry=False)
+                with producer.batch():  # one round trip
+                    for _ in range(min(count, _MOST_AT_ONCE, room)):
+                        self._app.send_task(TASK, queue=str(queue), producer=producer, retry=False)
