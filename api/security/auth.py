@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import structlog
-from flask import Flask, g, request, session
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, Request, g, request, session
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from sqlalchemy.orm import Session
 from werkzeug.exceptions import MethodNotAllowed
 
@@ -53,6 +53,11 @@ _COUNTED: Final = "stepfarm.counted"  # in the environ of a request whose key wa
 
 class _Cookies(SecureCookieSessionInterface):
     """Flask's signed cookie, sent over TLS alone where the request came over TLS."""
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+        """Return the session of the cookie. A program sends none, and nothing is made ready for it to be read."""
+        is_there = self.get_cookie_name(app) in request.cookies
+        return super().open_session(app, request) if is_there else self.session_class()
 
     def get_cookie_secure(self, app: Flask) -> bool:  # noqa: ARG002 - as Flask calls it
         return request.is_secure
