@@ -31,6 +31,7 @@ from shared.media.storage import Storage
 from shared.messaging.events import Events
 from shared.messaging.request_counts import RequestCounts
 from shared.messaging.tickets import Tickets
+from shared.models.kept_catalogue import KeptCatalogue
 from shared.queue import queries
 from shared.queue.explainer import Explainer
 from shared.queue.versions import Version, versions
@@ -56,6 +57,7 @@ class Services:
     request_rate: RequestRate  # of each key
     explainer: Explainer  # why jobs wait
     picture_reader: PictureReader
+    catalogue: KeptCatalogue
     state_lookups: StateLookups  # of jobs that are followed
     job_versions: SharedLookup[Version]  # whether polled jobs have changed
     kept_jobs: KeptJobs  # as they were polled last
@@ -133,6 +135,7 @@ def join(settings: Settings) -> Services:
         request_rate=RequestRate(settings.requests_per_minute, RequestCounts(settings.redis, ours).add),
         explainer=Explainer(factory, settings.redis),
         picture_reader=PictureReader(settings.limits, is_shared=lambda: keyring.is_shared),
+        catalogue=KeptCatalogue(),
         state_lookups=StateLookups(look_up),
         job_versions=SharedLookup(look_at_versions),
         kept_jobs=KeptJobs(),

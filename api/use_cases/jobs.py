@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 import structlog
@@ -34,7 +33,6 @@ from shared.errors import REVOKED, FieldError, Refused, StorageError, Unauthoriz
 from shared.media import uploads
 from shared.media.storage import job_prefix
 from shared.messaging.events import JobChanged
-from shared.models.catalogue import Catalogue
 from shared.prompts.styles import load
 from shared.queue import dependencies, holds, queries, rescheduling, transitions
 from shared.queue.explain import Waiting
@@ -82,18 +80,19 @@ def submit(  # noqa: PLR0913 - all that a job may say
     request = prepared(services, request)
     admission: Admission | None = None
     if request.pictures:
-        admission = transact(services.sessions, partial(admitted, request=request))
+        admission = transact(services.sessions, lambda session: admitted(services, session, request))
         uploads.keep(services.sessions, services.storage, who.owner, request.pictures, request.limits)
     services.readiness.storage()  # its first poll makes sure that the storage has no job of the next id
 
     def admit_and_record(session: Session) -> tuple[queries.JobView, bool, tuple[str, ...]]:
-        complete = admission or admit(session, request, Catalogue.read(session))
+        complete = admission or admit(session, request, services.catalogue.read(session))
         allowance.check(session, Asked.by(complete), request.limits.of_owner, idempotency_key)
         complete = replace(complete, lesson=lesson, door=door, language=language())
         submission = record(session, complete, idempotency_key)
         if request.scheduling.webhook:
             endpoints.of_jobs(session, who.owner)
-        return queries.of_row(session, submission.job), submission.is_new, complete.notes
+        view = queries.of_row(session, submission.job, images=submission.images)
+        return view, submission.is_new, complete.notes
 
     view, is_new, notes = transact(services.sessions, admit_and_record)
     if is_new:
@@ -106,7 +105,7 @@ def problems(services: Services, who: Principal, given: object) -> tuple[FieldEr
     """Return what `submit` would refuse of what was given, and record nothing. Raises Unavailable."""
     try:
         request = prepared(services, parse(given, who.owner, services.limits(who)))
-        transact(services.sessions, partial(admitted, request=request))
+        transact(services.sessions, lambda session: admitted(services, session, request))
     except Refused as error:
         return error.fields
     return ()
@@ -307,9 +306,9 @@ def delete(services: Services, who: Principal, job_id: int) -> None:
         log.warning("pictures of a deleted job remain", job=job_id, prefix=job_prefix(job_id), reason=str(error))
 
 
-def admitted(session: Session, request: JobRequest) -> Admission:
+def admitted(services: Services, session: Session, request: JobRequest) -> Admission:
     """Return the job that a request asks for, and record nothing. Raises Refused."""
-    admission = admit(session, request, Catalogue.read(session))
+    admission = admit(session, request, services.catalogue.read(session))
     if problems := [*allowance.too_much(session, Asked.by(admission), request.limits.of_owner)]:
         raise refused(problems)
     return admission

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
 from api.schemas.problems import FieldProblem
@@ -35,7 +34,7 @@ def preview(services: Services, who: Principal, given: object) -> SweepPreviewBo
     request = prepared(services, request)
     axes = request.plan.described if request.plan else ()
     try:
-        admission = transact(services.sessions, partial(admitted, request=request))
+        admission = transact(services.sessions, lambda session: admitted(services, session, request))
     except Refused as refused:
         return _refused(axes, len(request.plan.cells) if request.plan else 0, refused.fields)
     work = sum(cost(cell.params) for cell in admission.cells)

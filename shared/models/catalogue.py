@@ -308,6 +308,11 @@ class Catalogue:
             yield found
 
     @cached_property
+    def has_usable(self) -> bool:
+        """True if a checkpoint can be used."""
+        return any(file.usable for file in self._of_kind.get("checkpoint", ()))
+
+    @cached_property
     def worked_out(self) -> dict[Hashable, Any]:
         """What others have worked out of these files and want to have again, each under a key of its own."""
         return {}

@@ -19,6 +19,8 @@ STARTED: Final = "workers"
 
 _COMING_SECONDS: Final = 120  # in which workers that were started are there; PyTorch takes its time on a busy machine
 
+NAMES: Final = {"started": STARTED, "looked": SCANNED, "coming_seconds": _COMING_SECONDS}
+
 _WORKERS = """workers AS (
         SELECT min(started_at) AS since FROM workers WHERE lease_until > clock_timestamp()
     ),
@@ -29,14 +31,16 @@ _WORKERS = """workers AS (
           AND done_at > clock_timestamp() - make_interval(secs => :coming_seconds)
     )"""
 
-_AWAITED_SINCE = text(f"""
+AWAITED_SINCE: Final = f"""
     WITH {_WORKERS}
     SELECT coalesce(workers.since, coming.since)
     FROM workers, coming
     WHERE NOT EXISTS (
         SELECT FROM chores WHERE name = :looked AND done_at >= coalesce(workers.since, coming.since)
     )
-""")  # noqa: S608 - a constant
+"""  # noqa: S608 - a constant
+"""What `awaited_since` asks, for statements that ask more; with `NAMES`."""
+_ASKED: Final = text(AWAITED_SINCE)
 
 _ARE_COMING = text(f"""
     WITH {_WORKERS}
@@ -61,13 +65,10 @@ def is_awaited(session: Session) -> bool:
 
 def awaited_since(session: Session) -> datetime | None:
     """Return when the workers began that have not scanned the whole models folder yet; None: no scan is awaited."""
-    found: datetime | None = session.scalar(_AWAITED_SINCE, _NAMES | {"looked": SCANNED})
+    found: datetime | None = session.scalar(_ASKED, NAMES)
     return found
 
 
 def are_coming(session: Session) -> bool:
     """True while no worker is alive, but some were started a moment ago."""
-    return bool(session.scalar(_ARE_COMING, _NAMES))
-
-
-_NAMES: Final = {"started": STARTED, "coming_seconds": _COMING_SECONDS}
+    return bool(session.scalar(_ARE_COMING, NAMES))

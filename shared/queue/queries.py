@@ -154,9 +154,13 @@ def job(session: Session, whose: Scope, job_id: int, span: Span = Span()) -> Job
     return of_row(session, row, span)
 
 
-def of_row(session: Session, row: Job, span: Span = Span()) -> JobView:
-    """Return a job that this transaction has read or recorded. Raises NotFound if it was deleted meanwhile."""
-    seen = _views(session, [row], span)
+def of_row(session: Session, row: Job, span: Span = Span(), images: Sequence[Image] | None = None) -> JobView:
+    """Return a job that this transaction has read, or recorded with these images, of which `span` has no more.
+
+    Raises NotFound if it was deleted meanwhile.
+    """
+    known = None if images is None else {row.id: [(image, None) for image in images]}
+    seen = _views(session, [row], span, known)
     if not seen:
         raise no_job(row.id)
     return seen[0]
@@ -256,13 +260,15 @@ def _has(state: ImageState) -> ColumnElement[bool]:
     return exists().where(Image.job_id == Job.id, Image.state == state)
 
 
-def _views(session: Session, rows: Sequence[Job], span: Span) -> list[JobView]:
+def _views(
+    session: Session, rows: Sequence[Job], span: Span, known: Mapping[int, Sequence[_Shown]] | None = None
+) -> list[JobView]:
     """Return the views of jobs, except of those deleted since `rows` were read, which have no images.
 
     A span with states is of one job.
     """
     ids = [row.id for row in rows]
-    images_of = _images_of(session, ids, span)
+    images_of = _images_of(session, ids, span) if known is None else known
     is_whole = span.after < 0 and not span.states and all(row.count <= span.limit for row in rows)
     counted = _counted_of(images_of) if is_whole else _count(session, ids)
     ahead = positions(session, [job_id for job_id in counted if counted[job_id].by_state[ImageState.QUEUED]])
@@ -306,7 +312,7 @@ def _added(counts: Iterable[tuple[int, str, int, datetime | None]]) -> dict[int,
 _Shown = tuple[Image, datetime | None]  # and when its picture was deleted
 
 
-def _images_of(session: Session, job_ids: Sequence[int], span: Span) -> dict[int, list[_Shown]]:
+def _images_of(session: Session, job_ids: Sequence[int], span: Span) -> Mapping[int, Sequence[_Shown]]:
     """Return the images of a span by their jobs, and one more if there is one."""
     found: dict[int, list[_Shown]] = defaultdict(list)
     if not span.limit:

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from shared.db.states import ImageState
-from shared.db.tables import Job
+from shared.db.tables import Image, Job
 from shared.errors import Conflict, FieldError, Refused
 from shared.jobs import stored
 from shared.languages.catalogue import ENGLISH
@@ -28,6 +28,7 @@ from shared.prompts import composable
 from shared.queue import dependencies
 from shared.queue.history import Event
 from shared.queue.holds import held_by
+from shared.queue.queries import Span
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Submission:
 
     job: Job
     is_new: bool
+    images: Sequence[Image] | None = None  # the first ones, and one more if there is one; None: to be read
 
 
 AWAITS_APPROVAL: Final = "waits for the draft's approval"
@@ -83,31 +85,38 @@ AWAITS_APPROVAL: Final = "waits for the draft's approval"
 _UPSCALE_COST: Final = 2**17  # as 20 steps of 512 x 512 with guidance
 _UPSCALE_CLASS: Final = 13  # the cells of a tile's result at four times its size
 
+_JOB: Final = insert(Job).on_conflict_do_nothing(index_elements=[Job.owner, Job.idempotency_key]).returning(Job)
+
 # Images that differ by their seeds alone are one row of `alike`; each image of a sweep is one of its own.
-_IMAGES = text("""
+_IMAGES: Final = text("""
     WITH noted AS (
         INSERT INTO history (event, job_id, detail) VALUES (:event, :job_id, :owner)
+    ),
+    recorded AS (
+        INSERT INTO images (
+            job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes,
+            companions, reason, expires_at, held_until, held_behind, changes, models
+        )
+        SELECT jobs.id, index,
+               -- Of a draft every image of a number is queued.
+               CASE WHEN index % :draft_every > 0 THEN 'held' ELSE :state END,
+               owner, alike.checkpoint, pool, alike.memory_class, urgent, priority, alike.cost, 0, 0, alike.companions,
+               CASE WHEN index % :draft_every > 0 THEN :draft_reason ELSE :reason END,
+               expires_at, hold_until, hold_behind,
+               CAST(alike.changes AS jsonb), CAST(alike.models AS jsonb)
+        FROM jobs
+        CROSS JOIN unnest(
+            CAST(:checkpoints AS text[]), CAST(:memory_classes AS bigint[]), CAST(:costs AS bigint[]),
+            CAST(:companions AS text[]), CAST(:changes AS text[]), CAST(:models AS text[])
+        ) WITH ORDINALITY AS alike (checkpoint, memory_class, cost, companions, changes, models, number)
+        CROSS JOIN generate_series(number - 1, CASE WHEN :is_sweep THEN number ELSE count END - 1) AS index
+        WHERE jobs.id = :job_id
+        ORDER BY index
+        RETURNING *
     )
-    INSERT INTO images (
-        job_id, index, state, owner, checkpoint, pool, memory_class, urgent, priority, cost, attempt, strikes,
-        companions, reason, expires_at, held_until, held_behind, changes, models
-    )
-    SELECT jobs.id, index,
-           -- Of a draft every image of a number is queued.
-           CASE WHEN index % :draft_every > 0 THEN 'held' ELSE :state END,
-           owner, alike.checkpoint, pool, alike.memory_class, urgent, priority, alike.cost, 0, 0, alike.companions,
-           CASE WHEN index % :draft_every > 0 THEN :draft_reason ELSE :reason END,
-           expires_at, hold_until, hold_behind,
-           CAST(alike.changes AS jsonb), CAST(alike.models AS jsonb)
-    FROM jobs
-    CROSS JOIN unnest(
-        CAST(:checkpoints AS text[]), CAST(:memory_classes AS bigint[]), CAST(:costs AS bigint[]),
-        CAST(:companions AS text[]), CAST(:changes AS text[]), CAST(:models AS text[])
-    ) WITH ORDINALITY AS alike (checkpoint, memory_class, cost, companions, changes, models, number)
-    CROSS JOIN generate_series(number - 1, CASE WHEN :is_sweep THEN number ELSE count END - 1) AS index
-    WHERE jobs.id = :job_id
-    ORDER BY index
+    SELECT * FROM recorded ORDER BY index LIMIT :shown
 """)
+_RECORDED: Final = select(Image).from_statement(_IMAGES)
 
 
 def submit(session: Session, admission: Admission, idempotency_key: str | None = None) -> Submission:
@@ -138,8 +147,9 @@ def submit(session: Session, admission: Admission, idempotency_key: str | None =
     waits_for = dependencies.open_ones(session, owner, scheduling.after, scheduling.on)
     job.waits = bool(waits_for)
     draft = {"draft_every": admission.draft_every, "draft_reason": AWAITS_APPROVAL}
-    named = {"job_id": job.id, "owner": owner, "event": Event.SUBMITTED}
-    session.execute(_IMAGES, named | draft | _lanes(admission) | _held(owner, scheduling, waits_for))
+    named = {"job_id": job.id, "owner": owner, "event": Event.SUBMITTED, "shown": Span().limit + 1}
+    given = named | draft | _lanes(admission) | _held(owner, scheduling, waits_for)
+    images = session.scalars(_RECORDED, given).all()
     pictures = dict.fromkeys(
         chain(params.pictures.items(), *(cell.params.pictures.items() for cell in admission.cells))
     )
@@ -147,7 +157,7 @@ def submit(session: Session, admission: Admission, idempotency_key: str | None =
         fields = dict.fromkeys(name for name, sha256 in pictures if sha256 in gone)
         problems = tuple(FieldError(name, "The upload is gone", "the same picture, uploaded again") for name in fields)
         raise Refused("The job cannot start from an upload that is gone.", problems)
-    return Submission(job, is_new=True)
+    return Submission(job, is_new=True, images=images)
 
 
 def repeated(session: Session, owner: str, idempotency_key: str, request: str) -> Submission | None:
@@ -245,8 +255,7 @@ def _held(owner: str, scheduling: Scheduling, waits_for: Sequence[int]) -> dict[
 
 def _insert_job(session: Session, **columns: object) -> Job | None:
     """Return the new job; None when the owner's key is taken. Waits for a transaction that is just taking it."""
-    statement = insert(Job).values(columns).on_conflict_do_nothing(index_elements=[Job.owner, Job.idempotency_key])
-    return session.scalars(statement.returning(Job)).one_or_none()
+    return session.scalars(_JOB, [columns]).one_or_none()
 
 
 def _earlier(session: Session, admission: Admission, key: str | None) -> Submission:

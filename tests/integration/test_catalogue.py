@@ -21,6 +21,7 @@ from shared.models.catalogue import GONE, Catalogue
 from shared.models.components import Component
 from shared.models.details import Details
 from shared.models.inspection import Inspection, Scanned
+from shared.models.kept_catalogue import KeptCatalogue
 from shared.models.kinds import Kind
 from shared.models.listing import Listing
 from tests.support.queueing import Farmhand
@@ -579,3 +580,42 @@ def test_files_are_struck_in_the_order_of_their_paths(record, sessions, settings
 
 def is_anybody_waiting(session):
     return session.scalar(sql("SELECT count(*) FROM pg_locks WHERE NOT granted")) > 0
+
+
+def test_kept_catalogue_is_read_again_when_a_file_has_changed(sessions, record):
+    kept = KeptCatalogue()
+
+    def seen():
+        with statements(sessions) as asked:
+            names = {file.name for file in transact(sessions, kept.read).files}
+        return names, len(asked)
+
+    def forget(name):
+        transact(sessions, lambda session: session.execute(sql("DELETE FROM model_files WHERE name = :name"), name))
+
+    record(scanned("one"), scanned("two"))
+    first, again = seen(), seen()
+    record(scanned("three"))
+    with_three = seen()
+    forget({"name": "one"})
+    assert (first[0], again, with_three[0]) == ({"one", "two"}, (first[0], 1), {"one", "two", "three"})
+    assert seen()[0] == {"two", "three"}
+    assert seen()[1] == 1
+
+
+def test_kept_catalogue_knows_that_a_scan_is_awaited_now(sessions, record):
+    record(scanned("one"))
+    kept = KeptCatalogue()
+    awaited = [transact(sessions, kept.read).awaited_since]
+    transact(sessions, first_scan.record_start)
+    awaited.append(transact(sessions, kept.read).awaited_since)
+    transact(sessions, first_scan.record_scan)
+    awaited.append(transact(sessions, kept.read).awaited_since)
+    assert [since is not None for since in awaited] == [False, True, False]
+
+
+def test_catalogue_without_a_usable_checkpoint_is_not_kept(sessions):
+    kept, hand = KeptCatalogue(), Farmhand(sessions)
+    assert not transact(sessions, kept.read).has_workers
+    hand.worker()
+    assert transact(sessions, kept.read).has_workers
