@@ -16,6 +16,8 @@ from api.kept_jobs import KeptJobs
 from api.quotas import Places
 from api.readiness import Readiness
 from api.request_rate import RequestRate
+from api.security import sessions as browser_sessions
+from api.session_lookups import SessionLookups
 from api.shared_lookup import SharedLookup
 from api.state_lookups import StateLookups
 from shared.accounts.keyring import FRESH_SECONDS, Keyring
@@ -54,6 +56,7 @@ class Services:
     secret: str = field(repr=False)  # signs cookies
     keyring: Keyring
     key_lookups: Poll[None]  # while streams are open: a key that is revoked ends them
+    session_lookups: SessionLookups  # and so does signing out
     request_rate: RequestRate  # of each key
     explainer: Explainer  # why jobs wait
     picture_reader: PictureReader
@@ -84,12 +87,13 @@ class Services:
         return limits.model_copy(update=update)
 
     def still_knows(self, who: Principal) -> bool:
-        """False a second or two after the key of `who` was revoked: what goes on for long asks so while it does.
+        """False within a second after the key of `who` was revoked or their browser signed out.
 
-        It waits for nothing, and has the keys read while somebody asks.
+        A stream asks so for as long as it lasts. The answer waits for nothing, and has SQL asked meanwhile.
         """
         self.key_lookups.ask()
-        return self.keyring.still_knows(who)
+        is_signed_in = who.session is None or self.session_lookups.lasts(who.session)
+        return is_signed_in and self.keyring.still_knows(who)
 
     def close(self) -> None:
         """Close every connection; streams and waits end at once."""
@@ -97,6 +101,7 @@ class Services:
         for poll in (self.readiness, self.picture_bytes, self.free_bytes, self.key_lookups):
             poll.close()
         self.request_rate.close()
+        self.session_lookups.close()
         self.state_lookups.close()
         self.tickets.close()
         self.events.close()
@@ -121,6 +126,9 @@ def join(settings: Settings) -> Services:
     def look_at_versions(jobs: Collection[int]) -> Mapping[int, Version]:
         return transact(one_by_one, partial(versions, job_ids=jobs))
 
+    def look_up_sessions(digests: Collection[str]) -> Collection[str]:
+        return transact(factory, partial(browser_sessions.lasting, digests=digests))
+
     storage, events = guarded(settings.storage, factory, ours), Events(settings.redis, ours)
     return Services(
         settings=settings,
@@ -132,6 +140,7 @@ def join(settings: Settings) -> Services:
         secret=secret,
         keyring=keyring,
         key_lookups=Poll(keyring.refresh, lambda _: FRESH_SECONDS),
+        session_lookups=SessionLookups(look_up_sessions),
         request_rate=RequestRate(settings.requests_per_minute, RequestCounts(settings.redis, ours).add),
         explainer=Explainer(factory, settings.redis),
         picture_reader=PictureReader(settings.limits, is_shared=lambda: keyring.is_shared),

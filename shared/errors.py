@@ -39,7 +39,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-REVOKED: Final = "The key was revoked, or its time is over."
+REVOKED: Final = "The key was revoked, its time is over, or its owner has signed out."
 """What a request hears that was accepted with a key and goes on when that opens nothing any more."""
 
 STORAGE_AWAY: Final = "the storage takes no pictures"

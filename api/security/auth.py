@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -273,10 +274,8 @@ def _cookie_principal(ring: Keyring) -> Principal | None:
     begun = transact(services().sessions, lambda rows: sessions.find(rows, identifier))
     if begun is None:
         return None
-    if begun.role is not None:
-        return _of_provider(ring, begun)
-    who = ring.of_mark(begun.key_mark)
-    return who if who and who.owner == begun.owner else None
+    who = ring.of_mark(begun.key_mark) if begun.role is None else _of_provider(ring, begun)
+    return replace(who, session=begun.digest) if who and who.owner == begun.owner else None
 
 
 def _of_provider(ring: Keyring, begun: BrowserSession) -> Principal | None:

@@ -6,6 +6,7 @@ The browser holds a random id; the table its digest, and of the key only a mark 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from datetime import timedelta
 from hashlib import sha256
 from typing import Final
@@ -53,6 +54,11 @@ def find(session: Session, identifier: str) -> BrowserSession | None:
         session.execute(update(BrowserSession).where(BrowserSession.digest == digest).values(used_at=func.now()))
     session.expunge(found[0])
     return found[0]
+
+
+def lasting(session: Session, digests: Collection[str]) -> list[str]:
+    """Return those of these digests whose sessions last."""
+    return list(session.scalars(select(BrowserSession.digest).where(BrowserSession.digest.in_(digests), ~_ENDED)))
 
 
 def end(session: Session, identifier: str) -> None:

@@ -1,5 +1,6 @@
 // LoRAs, hypernetworks and embeddings: searches them, weighs them and writes them into the prompts.
 
+import { askFarm } from "./farm.js";
 import { _, ngettext } from "./texts.js";
 
 const PAUSE = 250; // milliseconds without a key before the farm is asked
@@ -39,8 +40,8 @@ export function startAdapters(form) {
     asking = new AbortController();
     const wanted = new URLSearchParams({ search: search.value, checkpoint: checkpoint.value });
     try {
-      const answer = await fetch(`/adapters?${wanted}`, { signal: asking.signal });
-      if (!answer.ok) return;
+      const answer = await askFarm(`/adapters?${wanted}`, { signal: asking.signal });
+      if (!answer?.ok) return;
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
       list.replaceChildren(...page.body.childNodes);
       const shown = list.querySelectorAll(".adapter").length;

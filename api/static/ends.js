@@ -1,6 +1,7 @@
 // Says in the other tabs of a browser that a job has ended. The tab that holds the lock follows the ends of all jobs of
 // the owner and tells the others: streams are few. Browsers without locks say nothing, as on pages that are not secure.
 
+import { askFarm } from "./farm.js";
 import { _ } from "./texts.js";
 
 const SHOWN = 8000; // milliseconds
@@ -65,8 +66,8 @@ function show({ job, state, title, thumbnail }) {
 
 // The job of a notice is asked for once for all tabs; of one that was deleted meanwhile nothing is said.
 async function tell({ job, state }) {
-  const answer = await fetch(`/api/v1/jobs/${job}?limit=1`, { headers: { Accept: "application/json" } });
-  if (!answer.ok) return;
+  const answer = await askFarm(`/api/v1/jobs/${job}?limit=1`, { headers: { Accept: "application/json" } });
+  if (!answer?.ok) return;
   const { params, images } = await answer.json();
   const end = { job, state, title: params.prompt ?? "", thumbnail: images[0]?.links.thumbnail ?? null };
   channel?.postMessage(end);

@@ -5,6 +5,7 @@ import { followArchitectures } from "./architectures.js";
 import { startBoxes } from "./boxes.js";
 import { startDraft } from "./draft.js";
 import { startWaiting } from "./early.js";
+import { askFarm } from "./farm.js";
 import { startGroups } from "./groups.js";
 import { draw, refresh } from "./live.js";
 import { followSamplers } from "./samplers.js";
@@ -130,8 +131,8 @@ const tellAsked = (words) => { part("asked").textContent = words; };
 
 // A result becomes the picture on the easel.
 async function arrive(address, sent) {
-  const answer = await fetch(address);
-  if (!answer.ok) return tellAsked(_("The result could not be read: press it again."));
+  const answer = await askFarm(address);
+  if (!answer?.ok) return tellAsked(_("The result could not be read: press it again."));
   for (const side of SIDES) {
     side.value = side.dataset.default;
     side.dispatchEvent(new Event("input", { bubbles: true })); // its slider follows
@@ -244,8 +245,8 @@ async function send(path) {
   const body = new FormData();
   body.set("csrf_token", form.elements.csrf_token.value);
   body.set("to", "inpaint");
-  const answer = await fetch(path, { method: "POST", body, headers: { Accept: "text/html" } });
-  if (answer.ok && new URL(answer.url).pathname === location.pathname) location.replace(answer.url);
+  const answer = await askFarm(path, { method: "POST", body, headers: { Accept: "text/html" } });
+  if (answer?.ok && new URL(answer.url).pathname === location.pathname) location.replace(answer.url);
   else tellAsked(_("This picture cannot be taken here."));
 }
 

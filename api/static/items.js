@@ -1,6 +1,8 @@
 // What a draft has more of than the form: items of a list beyond those drawn, pictures that these hold, further texts of a
 // list. The farm draws them, as in a form that it gives back to be corrected.
 
+import { askFarm } from "./farm.js";
+
 const PATIENCE = 3000; // milliseconds that the form waits for the farm
 
 const isItem = (name) => /\.\d+\./.test(name) && !name.startsWith("sweep.");
@@ -44,10 +46,10 @@ export async function drawLacking(form, fields) {
   const body = new FormData();
   body.set("csrf_token", form.elements.csrf_token.value);
   for (const [name, texts] of Object.entries(fields)) for (const text of texts) body.append(name, text);
-  const answer = await fetch("/typed", { method: "POST", body, signal: AbortSignal.timeout(PATIENCE) }).catch(() => null);
+  const answer = await askFarm("/typed", { method: "POST", body, signal: AbortSignal.timeout(PATIENCE) }).catch(() => null);
   const page = answer?.ok ? await answer.text().catch(() => "") : "";
   const drawn = new DOMParser().parseFromString(page, "text/html").querySelector(".composer");
-  if (!drawn) return; // a person who is signed out is given another page
+  if (!drawn) return;
   for (const without of drawn.querySelectorAll("noscript")) without.remove(); // else its boxes are the form's
   for (const field of Object.entries(fields).filter((one) => isLacking(form, one))) take(form, drawn, field[0]);
 }

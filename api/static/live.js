@@ -4,6 +4,7 @@
 // Without events (none on this page, too many streams, a proxy in between) the page is fetched every `data-poll` ms.
 // The studio shows many jobs: what happens to them is fetched as a page of their strips alone (`data-strips`).
 
+import { askFarm } from "./farm.js";
 import { hold } from "./held.js";
 import { _ } from "./texts.js";
 
@@ -75,7 +76,8 @@ async function look(page) {
   try {
     const headers = { Accept: "text/html", "X-Live": "1" };
     if (tags.get(page)) headers["If-None-Match"] = tags.get(page);
-    const answer = await fetch(page === SOME ? withOnly(some) : page, { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+    const answer = await askFarm(page === SOME ? withOnly(some) : page, { headers, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
+    if (!answer) return undefined;
     if (answer.status >= 500) throw new Error(answer.statusText);
     failures = 0;
     if (answer.status === 304) return sayOfConnection(""); // nothing has changed since it was last drawn
@@ -276,7 +278,8 @@ async function press(form, button) {
   const body = new FormData(form, button);
   if (form.dataset.stays) body.set("back", form.dataset.stays); // without scripts it leads elsewhere
   try {
-    const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "text/html" } });
+    const answer = await askFarm(form.action, { method: "POST", body, headers: { Accept: "text/html" } });
+    if (!answer) return undefined;
     if (!answer.ok) return location.reload();
     if (new URL(answer.url).pathname !== location.pathname) return location.assign(answer.url);
     const page = parsed(await answer.text());

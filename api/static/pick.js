@@ -1,6 +1,8 @@
 // Long lists: a box above a list, in which words leave only the choices that hold them, or that they find. Of very many
 // model files (`data-more`) a list has the first ones, and the farm is asked for those that hold the words.
 
+import { askFarm } from "./farm.js";
+
 const IN_SIGHT = 8; // choices of a list while it is searched
 const PAUSE = 250; // milliseconds without a key before the farm is asked
 const asking = new WeakMap(); // box -> how to stop its question
@@ -42,8 +44,8 @@ async function ask(box, pause = PAUSE) {
   const words = box.value.trim();
   try {
     const wanted = new URLSearchParams({ field: list.id, search: words });
-    const answer = await fetch(`/choices?${wanted}`, { signal: question.signal });
-    if (!answer.ok) return;
+    const answer = await askFarm(`/choices?${wanted}`, { signal: question.signal });
+    if (!answer?.ok) return;
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     replace(list, page.querySelector("select"), words);
     narrow(box);

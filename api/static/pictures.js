@@ -2,6 +2,7 @@
 // them is done in place, with ten seconds to undo it.
 
 import { act } from "./act.js";
+import { askFarm } from "./farm.js";
 import { _, ngettext } from "./texts.js";
 import { startViewer } from "./viewer.js";
 
@@ -33,7 +34,7 @@ function more() {
 }
 
 async function load(link) {
-  const answer = await fetch(link.href, { headers: { Accept: "text/html" } }).catch(() => null);
+  const answer = await askFarm(link.href, { headers: { Accept: "text/html" } }).catch(() => null);
   if (!answer?.ok) return false; // the link stays to be pressed
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const known = new Map([...gallery.children].map((group) => [group.dataset.group, group.querySelector(".grid")]));

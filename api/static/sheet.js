@@ -1,9 +1,12 @@
 // A contact sheet: a cell opens below it without a new page.
 
+import { askFarm } from "./farm.js";
+
 const main = document.querySelector("main");
 
 async function open(address) {
-  const answer = await fetch(address, { headers: { Accept: "text/html", "X-Live": "1" }, cache: "no-store" });
+  const answer = await askFarm(address, { headers: { Accept: "text/html", "X-Live": "1" }, cache: "no-store" });
+  if (!answer) return undefined;
   const fresh = answer.ok && new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("opened");
   if (!fresh) return location.assign(address);
   document.getElementById("opened").replaceWith(document.adoptNode(fresh));

@@ -1,6 +1,7 @@
 // The size: what empty boxes stand for, and what fits the picture to start from, so that it is not squashed. And what the
 // chosen checkpoint is.
 
+import { askFarm } from "./farm.js";
 import { _ } from "./texts.js";
 
 // `isOwn`: a picture brings its own size, not one of its proportions that the checkpoint draws well.
@@ -34,8 +35,8 @@ export function startSizes(form, { isOwn = false } = {}) {
   }
 
   const sizes = async (id) => {
-    const answer = await fetch(`/size?${new URLSearchParams({ source: id, checkpoint: checkpoint.value })}`);
-    return answer.ok ? answer.json() : undefined;
+    const answer = await askFarm(`/size?${new URLSearchParams({ source: id, checkpoint: checkpoint.value })}`);
+    return answer?.ok ? answer.json() : undefined;
   };
 
   // A picture that was just chosen brings its proportions, also in the place of a size that was typed before.

@@ -2,6 +2,7 @@
 // wants it hears when pictures are done.
 
 import { offerUndo, put, values } from "./draft.js";
+import { askFarm } from "./farm.js";
 import { parsed } from "./live.js";
 import { startMenus } from "./menus.js";
 import { _ } from "./texts.js";
@@ -19,7 +20,8 @@ function isBeyond(fresh, names) {
 }
 
 async function use(address) {
-  const answer = await fetch(address, { headers: { Accept: "text/html" } });
+  const answer = await askFarm(address, { headers: { Accept: "text/html" } });
+  if (!answer) return undefined;
   const page = answer.ok && parsed(await answer.text()).querySelector(".composer");
   if (!page) return location.assign(address);
   const names = page.dataset.filled === "all" ? undefined : page.dataset.filled.split(" ");

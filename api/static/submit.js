@@ -1,6 +1,7 @@
 // Render without leaving the page: the job comes on top of the strips, the form keeps its values, and what was refused
 // is shown at its fields. A press after a lost connection sends the same key, so that no job is made twice.
 
+import { askFarm } from "./farm.js";
 import { draw, parsed, tell } from "./live.js";
 import { _ } from "./texts.js";
 
@@ -51,15 +52,16 @@ export function startSubmitting(form, onEarly, { back = "/", onTaken = (page) =>
   let attempt; // that no answer has come to yet
 
   async function send(body) {
-    const answer = await fetch(form.action, {
+    const answer = await askFarm(form.action, {
       method: "POST",
       body,
       headers: { Accept: "text/html", "Idempotency-Key": attempt.key },
     });
+    if (!answer) return undefined; // what was typed stays
     const page = parsed(await answer.text());
     attempt = undefined;
     forget(form);
-    if (answer.redirected && new URL(answer.url).pathname !== back) return location.assign(answer.url); // to sign in
+    if (answer.redirected && new URL(answer.url).pathname !== back) return location.assign(answer.url);
     if (answer.ok) {
       onTaken(page, answer.url);
       tell(page);

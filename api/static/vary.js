@@ -1,5 +1,6 @@
 // Axes of a sweep: a button beside each field that can, and beside Render what it would be, asked of the farm.
 
+import { askFarm } from "./farm.js";
 import { grey } from "./samplers.js";
 import { _ } from "./texts.js";
 import { startTicking } from "./ticks.js";
@@ -29,8 +30,8 @@ export function startVarying(form) {
       says.textContent = "";
       return;
     }
-    const answer = await fetch("/vary", { method: "POST", body: new FormData(form) });
-    if (answer.ok && mine === turn) says.textContent = await answer.text();
+    const answer = await askFarm("/vary", { method: "POST", body: new FormData(form) });
+    if (answer?.ok && mine === turn) says.textContent = await answer.text();
   }
 
   for (const [field, values] of rows) startTicking(form, field, values);

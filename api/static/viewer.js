@@ -1,6 +1,7 @@
 // One picture in the whole window, by keys, by hand, and by finger; before and after it come those that the page shows.
 
 import { act } from "./act.js";
+import { askFarm } from "./farm.js";
 import { _ } from "./texts.js";
 import { say, sayOnPage, undoLast } from "./toast.js";
 import { zooming } from "./zoom.js";
@@ -53,7 +54,7 @@ function show(link) {
 }
 
 async function ask(id) {
-  const answer = await fetch(`/pictures/${id.replace(".", "/")}`, { headers: { Accept: "text/html" } }).catch(() => null);
+  const answer = await askFarm(`/pictures/${id.replace(".", "/")}`, { headers: { Accept: "text/html" } }).catch(() => null);
   const text = answer?.ok ? await answer.text().catch(() => "") : "";
   if (!text) abouts.delete(id); // to be asked for again
   return text ? new DOMParser().parseFromString(text, "text/html") : null;

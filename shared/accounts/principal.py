@@ -43,6 +43,7 @@ class Principal:
     key_id: int | None = None  # of a key in SQL
     limits: OwnerLimits = field(default=NO_LIMITS, compare=False)  # as they are set now
     is_unasked: bool = False  # the farm asks nobody who they are
+    session: str | None = field(default=None, compare=False, repr=False)  # of a browser: its digest
 
     @property
     def own(self) -> Scope:

@@ -32,6 +32,25 @@ def test_a_key_is_made_used_and_revoked_and_its_role_says_what_is_offered(visit)
     until(lambda: "/sign-in" in worker.goto("/workers").url, 10, "a browser that is signed out with its key")
 
 
+def test_a_page_whose_person_has_signed_out_elsewhere_says_so_and_draws_no_other_page(visit):
+    page = visit("/", cookies=None)  # a session of its own
+    other = page.context.new_page()
+    other.goto("/keys")
+    other.get_by_role("button", name="Sign out").click()
+    expect(other.get_by_role("heading", name="Sign in")).to_be_visible()
+    page.evaluate("""async () => {
+        document.querySelector('#adapters').open = true;
+        const field = document.querySelector('#group-vary select');
+        field.value = 'steps';
+        field.dispatchEvent(new Event('change', { bubbles: true }));
+    }""")
+    link = page.get_by_role("link", name="Sign in again")
+    expect(link).to_have_attribute("href", "/sign-in?next=%2F")
+    expect(page.locator('[data-shows="connection"]')).to_have_text("You are signed out. Sign in again")
+    expect(page.locator("#adapters input[name=key]")).to_have_count(0)
+    expect(page.locator('[data-shows="sweep-says"]')).to_have_text("")
+
+
 def _make(page: Page, name: str, role: str) -> str:
     page.goto("/keys")
     page.get_by_label("What it is for").fill(name)

@@ -14,7 +14,7 @@ from shared.accounts import keyring, keys
 from shared.accounts.principal import LOCAL, Principal, Role
 from shared.accounts.scope import EVERYBODYS
 from shared.db.sessions import transact
-from shared.db.tables import ApiKey, Job
+from shared.db.tables import ApiKey, BrowserSession, Job
 from shared.errors import Refused, Unavailable
 
 KEYS = "/api/v1/keys"
@@ -152,6 +152,30 @@ def test_all_that_goes_on_ends_with_the_key(app, make, sessions, job_factory, ch
     with sessions() as session:
         assert session.get(Job, submitted).state == "cancelled"
         assert session.get(Job, job).state == "open"
+
+
+def test_what_a_browser_follows_ends_when_it_signs_out_and_another_is_not_touched(app, make, sessions, job_factory):
+    (headers, _), job = make(), job_factory(owner="ann").id
+    key, streams = headers["Authorization"][7:], []
+    browsers = [app.test_client() for _ in range(2)]
+    for browser in browsers:
+        with browser.session_transaction() as cookie:
+            cookie["csrf"] = "token"
+        browser.post("/sign-in", data={"key": key, "csrf_token": "token"})
+        streams += [browser.get(path, buffered=False) for path in (f"/api/v1/jobs/{job}/events", "/api/v1/events")]
+    parts = [iter(one.response) for one in streams]
+    assert all(next(part) for part in parts)
+    with browsers[0].session_transaction() as cookie:
+        token = cookie["csrf"]
+    began = time.monotonic()
+    assert browsers[0].post("/sign-out", data={"csrf_token": token}).status_code == 303
+    assert [b"".join(part) for part in parts[:2]] == [b"", b""]
+    assert time.monotonic() - began < 5, "streams of this farm last a minute and more"
+    with sessions() as session:
+        [other] = session.scalars(select(BrowserSession.digest))
+    assert app.extensions[EXTENSION].still_knows(Principal("ann", Role.USER, session=other))
+    for one in streams:
+        one.close()
 
 
 def test_a_use_is_written_down_now_and_then(client, clock, make, sessions, monkeypatch):
