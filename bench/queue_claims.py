@@ -97,7 +97,7 @@ def _claimed(
         last = time.perf_counter()
         if taken is None:
             raise SystemExit("The queue ran dry.")
-        snapshots.add_claim({taken.owner: taken.cost})
+        snapshots.add_claim({taken.owner: taken.cost}, {taken.owner: 1})
         yield first, decision, last
 
 

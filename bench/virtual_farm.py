@@ -177,7 +177,7 @@ class Simulation:
             self._running[found.owner] += found.cost
             self._in_flight[found.owner] += 1
             self._served_at[found.owner] = now
-            self._seen = lanes, farm.after({found.owner: found.cost})
+            self._seen = lanes, farm.after({found.owner: found.cost}, {found.owner: 1})
             self._outcome.waits.append(now)
         return found
 

@@ -33,7 +33,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from hashlib import blake2b
 from itertools import groupby, product, takewhile
-from types import MappingProxyType
 from typing import Final, Protocol
 
 from shared.db.states import WorkerState
@@ -100,7 +99,6 @@ class Owner:
 
 
 _NEW: Final = Owner()
-NO_COUNTS: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Served(Protocol):
@@ -142,19 +140,18 @@ class Farm:
     owners: Mapping[str, Owner] = field(default_factory=dict)
     workers: tuple[Worker, ...] = ()
 
-    def after(self, given: Mapping[str, int], images: Mapping[str, int] = NO_COUNTS) -> Farm:
-        """Return the farm after owners were given images of these costs, by claims that a snapshot does not know.
-
-        `images` says how many; of an owner that is not in it, one.
+    def after(self, costs: Mapping[str, int], images: Mapping[str, int]) -> Farm:
+        """Return the farm after owners were given so many images of these costs, by claims that a snapshot does not
+        know. Both name the same owners.
         """
         owners = {**self.owners}
-        for name, cost in given.items():
+        for name, cost in costs.items():
             before = self.owner(name)
             owners[name] = replace(
                 before,
                 running=before.running + cost,
                 served_at=max(self.now, before.served_at or self.now),
-                images=before.images + images.get(name, 1),
+                images=before.images + images[name],
             )
         later = replace(self, owners=owners)
         # Its workers are the same, and may be a thousand.

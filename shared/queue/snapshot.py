@@ -29,7 +29,7 @@ from shared.db.sessions import Sessions, repeatable, transact
 from shared.db.states import WorkerState
 from shared.errors import Unavailable
 from shared.models import memory
-from shared.queue.policy import NO_COUNTS, Farm, Lane, Lanes, Owner, Worker
+from shared.queue.policy import Farm, Lane, Lanes, Owner, Worker
 from shared.queue.queries import residents
 
 MAX_AGE_SECONDS: Final = 0.5
@@ -61,18 +61,19 @@ class Visibility:
 
 
 class Claimed(NamedTuple):
-    """What one transaction claimed: owner -> its cost, and how many images where it is not one. Transaction 0 is one
-    that every later snapshot sees.
+    """What one transaction claimed: the cost of each owner's images, and how many there are. Transaction 0 is one that
+    every later snapshot sees.
     """
 
     transaction: int
-    given: Mapping[str, int]
-    images: Mapping[str, int] = NO_COUNTS
+    costs: Mapping[str, int]
+    images: Mapping[str, int]
 
     @classmethod
     def from_json(cls, stored: bytes | str) -> Claimed:
-        transaction, given, images, *_ = json.loads(stored)
-        return cls(transaction, given, images if isinstance(images, dict) else NO_COUNTS)  # older versions count none
+        transaction, costs, images, *_ = json.loads(stored)
+        counts = images if isinstance(images, dict) else {}  # the version before counts none, or leaves out what is one
+        return cls(transaction, costs, {owner: counts.get(owner, 1) for owner in costs})
 
 
 @dataclass(frozen=True)
@@ -97,22 +98,22 @@ class Snapshot:
         """Return whether what this transaction did is in the snapshot."""
         return self.seen is not None and self.seen.sees(transaction)
 
-    def after(self, given: Mapping[str, int], images: Mapping[str, int] = NO_COUNTS) -> Snapshot:
-        """Return the snapshot as it is after these owners were given images of these costs; see `Farm.after`."""
-        if not given:
+    def after(self, costs: Mapping[str, int], images: Mapping[str, int]) -> Snapshot:
+        """Return the snapshot as it is after these owners were given so many images of these costs."""
+        if not costs:
             return self
-        later = Snapshot(self.lanes, self.farm.after(given, images), self.seen)
+        later = Snapshot(self.lanes, self.farm.after(costs, images), self.seen)
         later.__dict__["ordered"] = self.ordered
         return later
 
     def after_claims(self, claims: Iterable[Claimed]) -> Snapshot:
         """Return the snapshot as it is after those of these claims that it has not seen itself."""
-        given, images = Counter[str](), Counter[str]()
+        costs, images = Counter[str](), Counter[str]()
         for claimed in claims:
             if not claimed.transaction or not self.sees(claimed.transaction):
-                given.update(claimed.given)
-                images.update({owner: claimed.images.get(owner, 1) for owner in claimed.given})
-        return self.after(given, images)
+                costs.update(claimed.costs)
+                images.update(claimed.images)
+        return self.after(costs, images)
 
     def to_json(self) -> bytes:
         return _JSON.dump_json(self)
@@ -271,14 +272,14 @@ class Snapshots:
                 known = self._known(self._latest_at, ALONE_SECONDS)
         return known or self._take(max_age or MAX_AGE_SECONDS)
 
-    def add_claim(self, given: Mapping[str, int], transaction: int = 0, images: Mapping[str, int] = NO_COUNTS) -> None:
-        """Tell all processes that decide on the same snapshot what `transaction` claimed: owner -> its cost, and how
-        many images where it is not one.
+    def add_claim(self, costs: Mapping[str, int], images: Mapping[str, int], transaction: int = 0) -> None:
+        """Tell all processes that decide on the same snapshot what `transaction` claimed: the cost of each owner's
+        images, and how many there are.
 
         Each claim is counted once: by the snapshots that see its transaction, or beside those that do not, however late
         this comes. Without a transaction it is counted until the next snapshot.
         """
-        claimed = Claimed(transaction, dict(given), dict(images))
+        claimed = Claimed(transaction, dict(costs), dict(images))
         with self._lock:
             self._claimed.append(claimed)
         if self._redis is not None:

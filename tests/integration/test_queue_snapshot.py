@@ -110,7 +110,7 @@ def test_claims_beside_the_snapshot_are_counted_image_by_image(hand, job_factory
     hand.run(limit_rows.change, "ann", {"running": 4}, LOCAL)
     mine, others = Snapshots(sessions, redis), Snapshots(sessions, redis)
     mine.current(60)
-    others.add_claim({"ann": 40}, images={"ann": 3})
+    others.add_claim({"ann": 40}, {"ann": 3})
     redis.zadd(farm_id(sessions).key(snapshot.CLAIMS), {json.dumps([0, {"ann": 7}, "of an older version"]): 0})
 
     assert mine.current(60).farm.owner("ann").images == 4
@@ -157,8 +157,8 @@ def test_all_who_share_a_snapshot_know_what_was_claimed_after_it(hand, job_facto
     mine, others = Snapshots(sessions, redis), Snapshots(sessions, redis)
     assert mine.current(60).farm.owner("ann").running == 0
 
-    mine.add_claim({"ann": 40})
-    others.add_claim({"ann": 2})
+    mine.add_claim({"ann": 40}, {"ann": 1})
+    others.add_claim({"ann": 2}, {"ann": 1})
 
     assert mine.current(60).farm.owner("ann").running == 42
     assert others.current(60).farm.owner("ann").running == 42
@@ -170,9 +170,9 @@ def test_what_redis_said_a_moment_ago_is_not_asked_again(hand, job_factory, sess
     job_factory(owner="ann")
     mine, others = Snapshots(sessions, redis), Snapshots(sessions, redis)
     mine.current(60)
-    others.add_claim({"ann": 2})
+    others.add_claim({"ann": 2}, {"ann": 1})
 
-    mine.add_claim({"ann": 40})
+    mine.add_claim({"ann": 40}, {"ann": 1})
     assert mine.current(60).farm.owner("ann").running == 40
     monkeypatch.setattr(snapshot, "HEARD_SECONDS", 0)
     assert mine.current(60).farm.owner("ann").running == 42
@@ -182,7 +182,7 @@ def test_a_process_without_redis_goes_on_with_its_own_for_a_while(hand, job_fact
     alone = Snapshots(sessions, None)
     first = alone.current()
     job_factory(owner="ann")
-    alone.add_claim({"ann": 40})
+    alone.add_claim({"ann": 40}, {"ann": 1})
 
     again = alone.current()
 
@@ -257,7 +257,7 @@ def test_a_claim_made_while_a_snapshot_is_taken_is_counted_once(hand, job_factor
         return ours
 
     def noted(ours: claims.Claim) -> None:
-        others.add_claim({ours.owner: ours.cost}, ours.transaction)
+        others.add_claim({ours.owner: ours.cost}, {ours.owner: 1}, ours.transaction)
 
     early = claimed()  # the snapshot sees it; it is noted late
 
@@ -286,7 +286,7 @@ def test_without_redis_a_claim_made_while_a_snapshot_is_taken_is_counted_too(han
     def slow(session):
         taken = take(session)
         [ours] = hand.run(claims.claim, me, [lane])
-        alone.add_claim({ours.owner: ours.cost}, ours.transaction)
+        alone.add_claim({ours.owner: ours.cost}, {ours.owner: 1}, ours.transaction)
         return taken
 
     monkeypatch.setattr(snapshot, "take", slow)
@@ -297,7 +297,7 @@ def test_what_every_snapshot_to_come_sees_is_not_kept(hand, job_factory, session
     job_factory(owner="ann")
     ours = hand.worker().claim()
     shared = Snapshots(sessions, redis)
-    shared.add_claim({"ann": 1}, ours.transaction)
+    shared.add_claim({"ann": 1}, {"ann": 1}, ours.transaction)
     shared.current(0)
     assert redis.zcard(farm_id.key(snapshot.CLAIMS)) == 0
 

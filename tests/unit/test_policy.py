@@ -238,7 +238,7 @@ def test_a_lane_is_left_to_the_worker_that_has_its_checkpoint(other, me, waited,
 def test_after_adds_a_claim_to_what_its_owner_runs():
     farm = Farm(NOW, {"ann": served(50, running=10)})
 
-    assert farm.after({"ann": 5}).owners["ann"] == Owner(running=15, served_at=NOW, images=1)
+    assert farm.after({"ann": 5}, {"ann": 1}).owners["ann"] == Owner(running=15, served_at=NOW, images=1)
     assert farm.after({"new": 5}, {"new": 2}).owners["new"] == Owner(running=5, served_at=NOW, images=2)
     assert farm.owners == {"ann": served(50, running=10)}
 
@@ -252,7 +252,9 @@ def test_an_owner_with_as_many_images_as_may_run_at_once_is_left_out_and_holds_n
     assert rank(full + others, Farm(NOW, owners), ME) == others
     room = owners | {"ann": replace(owners["ann"], most=3)}
     assert rank(full + others, Farm(NOW, room), ME) == [full[1], full[0], *others]
-    assert rank(full + others, Farm(NOW, room).after({"ann": 5}), ME) == others, "the room is taken by a claim"
+    assert rank(full + others, Farm(NOW, room).after({"ann": 5}, {"ann": 1}), ME) == others, (
+        "the room is taken by a claim"
+    )
 
 
 @pytest.mark.parametrize(("most", "images", "left_out"), [(None, 99, False), (1, 0, False), (0, 0, True), (2, 3, True)])
@@ -294,7 +296,7 @@ def test_an_owner_with_nothing_running_is_served_within_as_many_claims_as_owners
         first = rank(waiting, farm, ME)[0]
         if first.owner == newcomer:
             break
-        farm = replace(farm.after({first.owner: data.draw(st.integers(1, 5000))}), now=farm.now + 1)
+        farm = replace(farm.after({first.owner: data.draw(st.integers(1, 5000))}, {first.owner: 1}), now=farm.now + 1)
         if data.draw(st.booleans()):  # what it was given has ended already
             farm = replace(farm, owners=farm.owners | {first.owner: replace(farm.owners[first.owner], running=0)})
 
@@ -313,7 +315,7 @@ def test_limits_of_running_images_change_nothing_of_the_turns_of_others(waiting,
         if not ranked:
             break
         first = ranked[0].owner
-        farm = farm.after({first: data.draw(st.integers(1, 5000))})
+        farm = farm.after({first: data.draw(st.integers(1, 5000))}, {first: 1})
         known = dict(farm.owners)
         assert farm.owner(first).most is None or farm.owner(first).images <= farm.owner(first).most
 

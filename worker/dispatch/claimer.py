@@ -187,7 +187,7 @@ class Claimer:
                 costs[each.transaction][each.owner] += each.cost
                 images[each.transaction][each.owner] += 1
             for transaction, of_owners in costs.items():
-                self._snapshots.add_claim(of_owners, transaction, images[transaction])
+                self._snapshots.add_claim(of_owners, images[transaction], transaction)
         return taken
 
     def _take(self, seen: Snapshot, count: int) -> list[Claim]:
