@@ -40,7 +40,7 @@ def keep(services: Services, who: Principal, name: str, given: object) -> Kept:
     request = parse(given, who.owner, services.limits(who))
     if request.problems:
         raise refused(request.problems)
-    params, left_out = presets.storable(request.params)
+    params, left_out = presets.lasting(request.params)
 
     def kept(session: Session) -> Kept:
         is_new = presets.keep(session, who.owner, name, params)

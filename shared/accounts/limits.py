@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from shared.errors import FieldError, Refused
-from shared.params.fields import storable
+from shared.params.fields import checked_text
 from shared.wording import LONGEST, choices
 
 NONE: Final = "none"
@@ -63,7 +63,7 @@ def _names(value: object) -> tuple[str, ...]:
     given = value.split(",") if isinstance(value, str) else value
     if not isinstance(given, list) or not all(isinstance(one, str) for one in given):
         raise ValueError
-    names = tuple(dict.fromkeys(storable(one).strip() for one in given))
+    names = tuple(dict.fromkeys(checked_text(one).strip() for one in given))
     if not 1 <= len(names) <= _MOST_NAMES or not all(0 < len(one) <= _LONGEST_NAME for one in names):
         raise ValueError
     return names

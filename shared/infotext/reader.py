@@ -35,7 +35,7 @@ def read(text: str, model: type[RenderParams] = RenderParams) -> Read:
     """Return what a text says, as fields of `model`. Never raises: parts that cannot be understood are left out."""
     if len(text) > MOST_CHARACTERS:
         return Read({}, (f"a text of more than {MOST_CHARACTERS:,} characters: it is not read",))
-    plain = _storable(text)
+    plain = _cleaned(text)
     found = programs.found(plain)
     hashes: Hashes = {}
     parts, notes = (found.parts, [*found.notes]) if found else (taken_apart(plain), [])
@@ -53,7 +53,7 @@ def read(text: str, model: type[RenderParams] = RenderParams) -> Read:
     notes += _leave_out_bad(params, model)
     notes = list(dict.fromkeys(notes))
     more = [f"and {len(notes) - _MOST_NOTES} more"] if len(notes) > _MOST_NOTES else []
-    return Read(params, (*map(_storable, notes[:_MOST_NOTES]), *more), networks.embeddings(hashes))
+    return Read(params, (*map(_cleaned, notes[:_MOST_NOTES]), *more), networks.embeddings(hashes))
 
 
 def describes_picture(text: str) -> bool:
@@ -66,7 +66,7 @@ def describes_picture(text: str) -> bool:
     return bool(parts.values or parts.negative_prompt)
 
 
-def _storable(text: str) -> str:
+def _cleaned(text: str) -> str:
     """Return a text without NULs and halves of characters, which no text of the farm may hold."""
     return text.replace("\x00", "").encode(errors="ignore").decode()
 

@@ -74,7 +74,7 @@ def drop(session: Session, owner: str, name: str) -> None:
         raise _missing(name)
 
 
-def storable(params: RenderParams) -> tuple[dict[str, Any], list[str]]:
+def lasting(params: RenderParams) -> tuple[dict[str, Any], list[str]]:
     """Return what a preset keeps of parameters, and what it leaves out: groups with pictures, which are deleted some
     day.
     """

@@ -38,7 +38,7 @@ MaskArea = Literal["whole picture", "only masked"]
 NewContent = Literal["fill", "edge", "mirror", "latent noise"]
 
 
-def storable(text: str) -> str:
+def checked_text(text: str) -> str:
     """Return a text that PostgreSQL and UTF-8 can hold. Raises ValueError."""
     if "\x00" in text:
         raise ValueError("holds a NUL character, which no text may hold")
@@ -47,7 +47,7 @@ def storable(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(storable)]
+Text = Annotated[str, AfterValidator(checked_text)]
 Prompt = Annotated[Text, Takes("prompt")]
 StyleName = Annotated[Text, Takes("style")]
 SamplerName = Annotated[Text, Takes("sampler")]

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema
 
 from shared.admission.axes.notation import MOST_VALUES
 from shared.errors import FieldError
-from shared.params.fields import Parameters, Text, storable
+from shared.params.fields import Parameters, Text, checked_text
 from shared.params.job_spec import MOST_AXES, SPECIAL
 from shared.wording import LONGEST, choices, message, spelled, wanted
 
@@ -22,7 +22,7 @@ _SCALARS: Final = (str, int, float, bool, type(None))
 
 def _values(given: object) -> object:
     if isinstance(given, str):
-        return storable(given)
+        return checked_text(given)
     if not isinstance(given, list | tuple):
         raise ValueError(f"must be a text or a list of values, not {spelled(given)}")  # noqa: TRY004 - as pydantic asks
     if len(given) > MOST_VALUES:
@@ -31,7 +31,7 @@ def _values(given: object) -> object:
         if not isinstance(one, _SCALARS):
             raise ValueError(f"holds {spelled(one)} at place {place}, and a value is a text, a number, true or false")  # noqa: TRY004 - as above
         if isinstance(one, str):
-            storable(one)
+            checked_text(one)
     return tuple(given)
 
 
