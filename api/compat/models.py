@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from api.services import Services
 from api.use_cases import catalogue
-from shared.models.catalogue import Catalogue
+from shared.accounts.principal import Principal
+from shared.admission.checkpoints import allowed_checkpoints
+from shared.models.catalogue import Catalogue, Entry
 
 
 def known_checkpoints(services: Services) -> Catalogue:
     """Return the farm's checkpoints."""
     return catalogue.catalogue(services, "checkpoint")
+
+
+def allowed(services: Services, who: Principal) -> list[Entry]:
+    """Return the checkpoints that the caller's jobs may use; that of jobs whose model is not known comes first."""
+    return allowed_checkpoints(known_checkpoints(services), services.limits(who))
 
 
 def known(services: Services, name: str) -> str | None:

@@ -10,9 +10,11 @@ from typing import Final
 from flask import Blueprint, render_template, request
 from sqlalchemy.orm import Session
 
+from api.security import auth
 from api.services import services
 from api.use_cases import catalogue as use_cases
 from shared.admission.adapters import misfit
+from shared.admission.checkpoints import named_checkpoint
 from shared.db.sessions import transact
 from shared.errors import NotLooked, Refused
 from shared.models.catalogue import Catalogue, Entry
@@ -74,7 +76,7 @@ class Offers:
 def adapters() -> str:
     """Show the files that hold the words of a search as a part of the form, those for the checkpoint first."""
     search, checkpoint = request.args.get("search", "")[:200].strip(), request.args.get("checkpoint", "")[:500]
-    catalogue = use_cases.offered(services(), ("checkpoint",), [checkpoint])
+    catalogue = use_cases.offered(services(), auth.principal(), ("checkpoint",), [checkpoint])
     return render_template("parts/adapters_list.html", adapters=offers(catalogue, search, checkpoint))
 
 
@@ -121,6 +123,6 @@ def _names(file: Entry) -> Iterator[str]:
 
 def _checkpoint(catalogue: Catalogue, title: str) -> Entry | None:
     try:
-        return catalogue.resolve(title, first=services().settings.first_checkpoint)
+        return named_checkpoint(catalogue, title, services().limits(auth.principal()))
     except (Refused, NotLooked):
         return None

@@ -12,6 +12,7 @@ from api.pages.fields import printed
 from api.schemas.catalogue import StyleBody
 from api.sentences import said
 from shared.admission import sizes
+from shared.admission.checkpoints import allowed_checkpoints
 from shared.models import architectures, image_encoders
 from shared.models.catalogue import Catalogue, Entry
 from shared.models.kinds import KINDS, Kind
@@ -52,10 +53,10 @@ def offers(
     catalogue: Catalogue, styles: Iterable[StyleBody], pools: Iterable[str], limits: Limits
 ) -> dict[str, list[Option]]:
     """Return what can be chosen, by the name of the parameter; model files are those that can be used and may be."""
-    usable, own = catalogue.usable(first=limits.first_checkpoint), limits.of_owner
+    open_pools = limits.of_owner.pools
     known: dict[ValueKind | None, list[Option]] = {
         "style": [_style(style) for style in styles],
-        "checkpoint": _checkpoints([one for one in usable if catalogue.is_allowed(one, own.checkpoints)], limits),
+        "checkpoint": _checkpoints(allowed_checkpoints(catalogue, limits), limits),
         "sampler": _samplers(),
         "schedule": [
             Option(name, said(label), {"takes": _takes(SCHEDULE_OPTIONS.get(name, ()))})
@@ -72,7 +73,7 @@ def offers(
         "upscaler": [
             Option(name, name) for name in (*UPSCALERS, *(file.title for file in catalogue.usable("upscaler")))
         ],
-        "pool": [Option(pool, pool) for pool in pools if own.pools is None or pool in own.pools],
+        "pool": [Option(pool, pool) for pool in pools if open_pools is None or pool in open_pools],
     }
     return {
         one.name: [*_none(one), *known[one.takes.kind]]

@@ -27,6 +27,7 @@ from api.services import services
 from api.use_cases import catalogue as catalogue_use_cases
 from api.use_cases import images, jobs, presets, sweeps, workers
 from shared.admission import sizes
+from shared.admission.checkpoints import allowed_checkpoints
 from shared.admission.parse import parse
 from shared.admission.parse import refused as refused_for
 from shared.db.states import ImageState
@@ -124,9 +125,9 @@ def strips() -> str:
 @blueprint.get("/size")
 def size() -> Response:
     """Tell scripts what size a picture that starts from `source` is rendered at, and what its own is."""
-    checkpoint = request.args.get("checkpoint", "")
-    native = _native_size(catalogue_use_cases.offered(services(), ("checkpoint",), [checkpoint]), checkpoint)
-    fitting = images.fitting_sizes(services(), auth.principal(), upload("source") or "", native)
+    checkpoint, who = request.args.get("checkpoint", ""), auth.principal()
+    native = _native_size(catalogue_use_cases.offered(services(), who, ("checkpoint",), [checkpoint]), checkpoint)
+    fitting = images.fitting_sizes(services(), who, upload("source") or "", native)
     if fitting is None:
         raise NotFound(_("There is no such upload."))
     return jsonify(fitting._asdict())
@@ -140,9 +141,9 @@ def choices() -> str:
     if parameter is None or kind is None:
         raise NotFound(_("No field of this name chooses a model file."))
     search = request.args.get("search", "")[:200]
-    catalogue = catalogue_use_cases.offered(services(), (kind,), search=search)
+    catalogue = catalogue_use_cases.offered(services(), auth.principal(), (kind,), search=search)
     if kind == "ip-adapter":  # each is offered with a word about the image encoder that it needs
-        encoders = catalogue_use_cases.offered(services(), ("image-encoder",))
+        encoders = catalogue_use_cases.offered(services(), auth.principal(), ("image-encoder",))
         catalogue = replace(catalogue, files=(*catalogue.files, *encoders.files))
     found = {file.title for file in catalogue.files}
     words = search.casefold().split()
@@ -296,14 +297,15 @@ def drawn(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
 
 def shown(origin: Origin, refused: Refused | None = None, early: NotLooked | None = None) -> dict[str, object]:
     """Return what a template draws the form of: its controls as they are filled in, and what was wrong with them."""
-    catalogue = catalogue_use_cases.offered(services(), (*KINDS_OFFERED, "other"), _named(origin.given))
-    limits = services().limits(auth.principal())
+    who = auth.principal()
+    catalogue = catalogue_use_cases.offered(services(), who, (*KINDS_OFFERED, "other"), _named(origin.given))
+    limits = services().limits(who)
     checkpoints = catalogue.entries(first=limits.first_checkpoint)
     is_default_known = catalogue.is_default_known(first=limits.first_checkpoint)
     errors, offered = _by_field(refused), _offers(catalogue)
     origin = replace(origin, given=_by_titles(origin.given, catalogue, offered))
     made = widgets.controls(origin.given, errors, offered, limits)
-    if not limits.may_be_urgent(auth.principal().owner):
+    if not limits.may_be_urgent(who.owner):
         del made["urgent"]
     return {
         "of": made,
@@ -321,7 +323,7 @@ def shown(origin: Origin, refused: Refused | None = None, early: NotLooked | Non
         "most_files": catalogue_use_cases.OFFERED,
         "adapters": adapters.offers(catalogue, checkpoint=origin.given["checkpoint"]),
         "own_size": _own_size(catalogue, origin.given),
-        "presets": presets.every(services(), auth.principal()).presets,
+        "presets": presets.every(services(), who).presets,
         "limits": limits,
         "filled": _filled(origin),
         "varies": vary.rows(origin.varies or request.form, errors),
@@ -393,6 +395,6 @@ def _own_size(catalogue: Catalogue, given: Given) -> tuple[int, int] | None:
 
 def _native_size(catalogue: Catalogue, wanted: str) -> int:
     """Return the size that the chosen checkpoint draws at: the first one where none, or an unknown one, is chosen."""
-    usable = catalogue.usable(first=services().settings.first_checkpoint)
+    usable = allowed_checkpoints(catalogue, services().limits(auth.principal()))
     shown = next((checkpoint for checkpoint in usable if checkpoint.title == wanted), usable[0] if usable else None)
     return sizes.native(shown)

@@ -19,6 +19,7 @@ from api.services import services
 from api.use_cases import catalogue as catalogue_use_cases
 from api.use_cases import lessons as use_cases
 from api.use_cases import sheets
+from shared.admission.checkpoints import allowed_checkpoints
 from shared.errors import NotFound, NotLooked, Refused
 from shared.jobs.lessons import BY_NAME, LESSONS, MADE, Lesson
 from shared.models.catalogue import Entry
@@ -48,8 +49,8 @@ class Card:
 def lessons() -> str:
     """Show the experiments, each with its latest run."""
     named = [request.args.get(name, "") for name in CHOICES]
-    found = catalogue_use_cases.offered(services(), ("checkpoint",), [name for name in named if name])
-    usable = found.usable(first=services().settings.first_checkpoint)
+    found = catalogue_use_cases.offered(services(), auth.principal(), ("checkpoint",), [name for name in named if name])
+    usable = allowed_checkpoints(found, services().limits(auth.principal()))
     runs = use_cases.latest(services(), auth.principal())
     return render_template(
         "lessons.html",

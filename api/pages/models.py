@@ -17,6 +17,7 @@ from api.pages import status_line
 from api.pages.adapters import offer_text
 from api.pages.jobs import Pages
 from api.pages.query_args import number
+from api.security import auth
 from api.services import services
 from shared.db.sessions import transact
 from shared.errors import Refused
@@ -64,8 +65,8 @@ def models() -> str:
     """
     settings, search = services().settings, request.args.get("search", "")[:200].strip()
     kind = next((kind for kind in KINDS if kind == request.args.get("kind", "").casefold()), None)
-    is_front = not (kind or search)
-    listing = Listing(("checkpoint",) if is_front else (kind,) if kind else (), search, settings.first_checkpoint)
+    is_front, first = not (kind or search), services().limits(auth.principal()).first_checkpoint
+    listing = Listing(("checkpoint",) if is_front else (kind,) if kind else (), search, first)
     lists = transact(services().sessions, partial(_lists, listing=listing, is_front=is_front))
     wanted = {"kind": kind or "", "search": search, **lists.found.wanted}
     shown = (file.path for file in chain(lists.files, *(section.files for section in lists.beside)) if file.sha256)

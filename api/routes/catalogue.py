@@ -20,6 +20,7 @@ from api.schemas.jobs import API
 from api.security import auth
 from api.services import services
 from api.use_cases import catalogue
+from api.use_cases.catalogue import Part
 from shared.models.facets import FACETS, FACETS_OF_ALL
 
 PREVIEW = content("image/webp", "The picture, without its original metadata.")
@@ -31,7 +32,8 @@ blueprint = section("catalogue", __name__, API)
 def models(query: ModelsQuery) -> Response:
     """List the model files of all kinds, a page at a time; if one cannot be used, with the reason."""
     filters = query.model_dump(include={*FACETS_OF_ALL})
-    return reply(catalogue.models(services(), filters, query.search, query.cursor, query.limit))
+    part = Part(query.cursor, query.limit)
+    return reply(catalogue.models(services(), auth.principal(), filters, query.search, part))
 
 
 @blueprint.get("/models/<hash:sha256>/preview.webp", responses=PREVIEW | NOT_FOUND | UNCHANGED)
@@ -48,7 +50,8 @@ def preview(path: ModelPath) -> Response:
 @blueprint.get("/checkpoints", responses=answers(CheckpointsBody, 200))
 def checkpoints(query: CheckpointsQuery) -> Response:
     """List the checkpoints; if one cannot be used, with the reason."""
-    return reply(catalogue.checkpoints(services(), query.model_dump(include={*FACETS}), query.cursor, query.limit))
+    filters = query.model_dump(include={*FACETS})
+    return reply(catalogue.checkpoints(services(), auth.principal(), filters, Part(query.cursor, query.limit)))
 
 
 @blueprint.get("/vaes", responses=answers(VaesBody, 200))

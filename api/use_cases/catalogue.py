@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -26,6 +26,7 @@ from api.schemas.catalogue import (
 from api.services import Services
 from shared.accounts.principal import Principal
 from shared.admission.accepted import accepted
+from shared.admission.checkpoints import named_checkpoint
 from shared.admission.learned_words import Lexicon
 from shared.admission.parse import parse, refused
 from shared.db.sessions import transact
@@ -53,43 +54,49 @@ def catalogue(services: Services, kind: Kind | None = None) -> Catalogue:
     return transact(services.sessions, partial(Catalogue.read, kind=kind))
 
 
-def offered(services: Services, kinds: tuple[Kind, ...], named: Iterable[str] = (), search: str = "") -> Catalogue:
-    """Return the first files of these kinds that hold the words of a search, and all that have one of the names."""
-    listing = Listing(kinds, search, services.settings.first_checkpoint)
-    return transact(services.sessions, partial(listed, listing=listing, most=OFFERED, named=named))
+def offered(
+    services: Services, who: Principal, kinds: tuple[Kind, ...], named: Iterable[str] = (), search: str = ""
+) -> Catalogue:
+    """Return the first files of these kinds that hold the words of a search, and all that have one of the names.
+
+    Without a search also the checkpoints that the caller's jobs may use, where they may use some alone.
+    """
+    limits = services.limits(who)
+    listing = Listing(kinds, search, limits.first_checkpoint)
+    names = [*named, *(() if search else limits.of_owner.checkpoints or ())]
+    return transact(services.sessions, partial(listed, listing=listing, most=OFFERED, named=names))
 
 
-def models(
-    services: Services, filters: Mapping[str, str], search: str, cursor: int | None, limit: int | None
-) -> ModelsBody:
+class Part(NamedTuple):
+    """Which part of a list is asked for; None: from the first file, to the last one."""
+
+    cursor: int | None
+    limit: int | None
+
+
+def models(services: Services, who: Principal, filters: Mapping[str, str], search: str, part: Part) -> ModelsBody:
     """Return a page of the model files of all kinds that pass the filters and hold the words. Raises Refused."""
-    listing = Listing(search=search, first=services.settings.first_checkpoint)
+    listing = Listing(search=search, first=services.limits(who).first_checkpoint)
     faceted = partial(Faceted.of, wanted=filters, facets=FACETS_OF_ALL)
-    return ModelsBody.from_part(*_part(services, listing, faceted, cursor, limit))
+    return ModelsBody.from_part(*_part(services, listing, faceted, part))
 
 
-def checkpoints(
-    services: Services, filters: Mapping[str, str], cursor: int | None, limit: int | None
-) -> CheckpointsBody:
+def checkpoints(services: Services, who: Principal, filters: Mapping[str, str], part: Part) -> CheckpointsBody:
     """Return a page of the checkpoints of the catalogue that pass the filters. Raises Refused."""
-    listing = Listing(("checkpoint",), first=services.settings.first_checkpoint)
+    listing = Listing(("checkpoint",), first=services.limits(who).first_checkpoint)
     faceted = partial(Faceted.of, wanted=filters)
-    return CheckpointsBody.from_part(*_part(services, listing, faceted, cursor, limit))
+    return CheckpointsBody.from_part(*_part(services, listing, faceted, part))
 
 
 def _part(
-    services: Services,
-    listing: Listing,
-    faceted: Callable[[Sequence[Group]], Faceted],
-    cursor: int | None,
-    limit: int | None,
+    services: Services, listing: Listing, faceted: Callable[[Sequence[Group]], Faceted], part: Part
 ) -> tuple[Faceted, Page, bool]:
     """Return the counts of a list, a page of it, and whether the whole models folder has been scanned."""
 
     def read(session: Session) -> tuple[Faceted, Page, bool]:
         found = faceted(listing.groups(session))
-        first = cursor or 0
-        files = listing.page(session, found.wanted, first, limit)
+        first = part.cursor or 0
+        files = listing.page(session, found.wanted, first, part.limit)
         end = first + len(files)
         return found, Page(files, end if files and end < found.passing else None), not first_scan.is_awaited(session)
 
@@ -159,7 +166,7 @@ def styles(services: Services) -> StylesBody:
 
 def tokens(services: Services, who: Principal, given: object) -> TokensBody:
     """Return the length of a job's prompt, or of its negative prompt if it has no other. Raises Refused."""
-    limits = services.settings.limits
+    limits = services.limits(who)
     request = parse(given, who.owner, limits)
     if problems := [*request.problems, *_too_much(request.params, limits)]:
         raise refused(problems)
@@ -167,18 +174,18 @@ def tokens(services: Services, who: Principal, given: object) -> TokensBody:
     is_negative = params.model_fields_set & {"prompt", "negative_prompt"} == {"negative_prompt"}
     prompt = params.negative_prompt if is_negative else params.prompt
     calls = params.steps * SAMPLERS[params.sampler].order
-    words = _learned(services, params)
+    words = _learned(services, params, limits)
     tokens = Tokenizer().measure(prompt, calls, params.emphasis, is_negative=is_negative, words=words).tokens
     return TokensBody(tokens=tokens, limit=CHUNK * max(1, math.ceil(tokens / CHUNK)))
 
 
-def _learned(services: Services, params: RenderParams) -> Words:
+def _learned(services: Services, params: RenderParams, limits: Limits) -> Words:
     """Return the words that embeddings teach to the checkpoint of a job; none if that cannot be known now."""
     try:
         if not catalogue(services, "embedding").usable("embedding"):
             return NO_WORDS
         known = catalogue(services)
-        checkpoint = known.resolve(params.checkpoint, first=services.settings.first_checkpoint)
+        checkpoint = named_checkpoint(known, params.checkpoint, limits)
     except (Refused, NotLooked, Unavailable):
         return NO_WORDS
     return Lexicon.of(known, checkpoint).words

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from shared.admission import control_nets, outpainting, ranges, sizes, sources
+from shared.admission.checkpoints import named_checkpoint
 from shared.admission.parse import JobRequest, refused
 from shared.errors import FieldError
 from shared.models.catalogue import Catalogue
@@ -57,7 +58,7 @@ def _size(session: Session, request: JobRequest, source: sizes.Size | None) -> s
     params, limits = request.params, request.limits
     if params.width and params.height:
         return params.width, params.height
-    checkpoint = Catalogue.read(session, "checkpoint").resolve(params.checkpoint, first=limits.first_checkpoint)
+    checkpoint = named_checkpoint(Catalogue.read(session, "checkpoint"), params.checkpoint, limits)
     return sizes.resolved(params, source, sizes.native(checkpoint), limits)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Self
 from shared.admission import learned_words, pairing
 from shared.admission.accepted import accepted
 from shared.admission.adapters import named_adapters
+from shared.admission.checkpoints import closed_checkpoint, named_checkpoint, not_allowed
 from shared.admission.control_nets import named_control_nets
 from shared.admission.face_restorers import named_restorer
 from shared.admission.ip_adapters import named_ip_adapters
@@ -22,7 +23,6 @@ from shared.params.paths import field_name
 from shared.params.render import RenderParams
 from shared.params.table import parameters
 from shared.settings import Limits
-from shared.wording import choices
 
 _KINDS: Final = frozenset({"checkpoint", "vae", "upscaler", "face-restorer"})  # named by fields outside of lists
 
@@ -68,12 +68,11 @@ class NamedModels:
             ):  # elsewhere no name means the farm's first checkpoint
                 problems.append(FieldError(name, "is missing", accepted(name, limits)))
                 continue
-            needed, first = pairing.requirement(name, params, files), limits.first_checkpoint
+            needed = pairing.requirement(name, params, files)
             try:
-                files[name] = catalogue.resolve(given, first=first, is_offered=needed.fits)
-                if not catalogue.is_allowed(files[name], allowed := limits.of_owner.checkpoints):
-                    problems.append(_closed(name, files[name].title, allowed))
-                problems += needed.problems(name, files[name], catalogue.usable(first=first))
+                files[name] = named_checkpoint(catalogue, given, limits, needed.fits)
+                problems += not_allowed(catalogue, files[name], limits, name)
+                problems += needed.problems(name, files[name], catalogue.usable(first=limits.first_checkpoint))
             except Refused as refused:
                 problems += [replace(problem, field=name) for problem in refused.fields]
         try:
@@ -114,14 +113,10 @@ def closed_checkpoints(
         for _, _, sha256 in used
     }
     return [
-        _closed(name, title, allowed)
+        closed_checkpoint(name, title, allowed)
         for name, title, sha256 in used
         if not any(catalogue.is_allowed(file, allowed) for file in files[sha256])
     ]
-
-
-def _closed(name: str, title: str, allowed: Sequence[str] | None) -> FieldError:
-    return FieldError(name, f"{title} is not among the checkpoints of your jobs", choices(allowed or ()))
 
 
 def _over_pixels(catalogue: Catalogue, params: RenderParams, problems: list[FieldError]) -> dict[str, Entry]:

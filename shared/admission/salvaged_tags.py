@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from shared.admission.adapters import MOST_ADAPTERS, bases_of, file_of
+from shared.admission.checkpoints import named_checkpoint
 from shared.admission.parse import parse
 from shared.errors import NotLooked, Refused
 from shared.models.catalogue import Catalogue, Entry
@@ -64,7 +65,7 @@ def _checkpoint(catalogue: Catalogue, params: Mapping[str, Any], field: str, lim
     """Return the checkpoint of a field, so far as it is known."""
     text = paths.get(params, field, "")
     try:
-        return catalogue.resolve(text, first=limits.first_checkpoint) if isinstance(text, str) else None
+        return named_checkpoint(catalogue, text, limits) if isinstance(text, str) else None
     except (Refused, NotLooked):
         return None
 

@@ -157,9 +157,15 @@ class Catalogue:
 
         return sorted(files, key=place)
 
-    def usable(self, kind: Kind = "checkpoint", *, first: str = "") -> list[Entry]:
-        """Return the entries of this kind that can be used, in the same order."""
-        return [file for file in self.entries(kind, first=first) if file.usable]
+    def usable(
+        self, kind: Kind = "checkpoint", *, first: str = "", allowed: Iterable[str] | None = None
+    ) -> list[Entry]:
+        """Return the entries of this kind that can be used, in the same order; of `allowed` names alone, if given."""
+        files = [file for file in self.entries(kind, first=first) if file.usable]
+        if allowed is None:
+            return files
+        paths = {file.path for text in allowed for file in self.meant(text, kind)}
+        return [file for file in files if file.path in paths]
 
     def first(
         self, kind: Kind, fits: Callable[[Entry], bool], order: Callable[[Entry], int] = lambda _: 0
@@ -187,9 +193,9 @@ class Catalogue:
         """Return the files of `kind` that `text` means: also unusable ones, and those that are gone."""
         return next(filter(None, self._found(text.strip().casefold(), kind)), [])
 
-    def is_allowed(self, file: Entry, names: Iterable[str] | None) -> bool:
-        """True if one of these names means the file; None: every file is allowed."""
-        return names is None or any(file in self.meant(text, file.kind) for text in names)
+    def is_allowed(self, file: Entry, names: Iterable[str]) -> bool:
+        """True if one of these names means the file."""
+        return any(file in self.meant(text, file.kind) for text in names)
 
     def only(self, text: str, kind: Kind) -> Entry | None:
         """Return the usable file that a text means; None if there is none, or more than one."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Select, and_, case, func, literal, or_, select
+from sqlalchemy import ColumnElement, Select, and_, case, func, literal, not_, or_, select
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.orm import Session
 
@@ -38,7 +38,7 @@ class Listing:
 
     kinds: tuple[str, ...] = ()  # empty: all; one after the other
     search: str = ""
-    first: str = ""  # name of the checkpoint that comes before the others
+    first: str = ""  # name, title or path of the checkpoint that comes before the others
     base: Entry | None = None  # the checkpoint that adapters are for: those that do not fit it come last
     usable: bool | None = None  # those that can be used, or those that cannot; None: all
 
@@ -86,7 +86,7 @@ class Listing:
             *([_is_misfit(self.base)] if self.base else []),
             func.array_position(array(KINDS), ModelFile.kind).nulls_last(),
             ModelFile.kind.asc(),
-            ModelFile.name != self.first,
+            *([not_(_is_called((self.first,)))] if self.first else []),
             func.coalesce(ModelFile.architecture.in_(_LATE), False),
             func.lower(ModelFile.name).collate("C"),
             ModelFile.path.collate("C"),
@@ -111,19 +111,21 @@ def namesakes(session: Session, files: Sequence[Entry]) -> Catalogue:
 
 
 def _called(session: Session, texts: Iterable[str]) -> list[Entry]:
-    """Return the files that have one of these names, titles or paths, in any case.
+    """Return the files that have one of these names, titles or paths, in any case."""
+    known = [text for text in texts if text and _NUL not in text]
+    return _entries(session, select(*_ENTRY).where(_is_called(known))) if known else []
+
+
+def _is_called(texts: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition that a file has one of these names, titles or paths, in any case.
 
     As it is written too, because not every database knows the small letter of `É`, and none knows `ss` for `ß`.
     """
-    spellings = {one for text in texts if text and _NUL not in text for one in (text, text.lower(), text.casefold())}
+    spellings = {one for text in texts for one in (text, text.lower(), text.casefold())}
     names = {name for one in spellings for name in (one, name_in(one))}
     file_name = func.regexp_replace(ModelFile.path, "^.*/", "")
-    called = [
-        spelling.in_(names)
-        for one in (ModelFile.name, ModelFile.path, file_name)
-        for spelling in (one, func.lower(one))
-    ]
-    return _entries(session, select(*_ENTRY).where(or_(*called))) if names else []
+    columns = ModelFile.name, ModelFile.path, file_name
+    return or_(*(spelling.in_(names) for one in columns for spelling in (one, func.lower(one))))
 
 
 def _is_misfit(base: Entry) -> ColumnElement[bool]:

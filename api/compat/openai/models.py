@@ -7,8 +7,9 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
-from api.compat.models import known_checkpoints
+from api.compat.models import allowed, known_checkpoints
 from api.services import Services
+from shared.accounts.principal import Principal
 from shared.errors import NotFound
 
 _NANOSECONDS: Final = 10**9
@@ -30,9 +31,9 @@ class ModelListBody(BaseModel):
     data: list[OpenAIModelBody]
 
 
-def listed(services: Services) -> ModelListBody:
-    """Return the checkpoints that can be used."""
-    usable = known_checkpoints(services).usable(first=services.settings.first_checkpoint)
+def listed(services: Services, who: Principal) -> ModelListBody:
+    """Return the checkpoints that the caller may use."""
+    usable = allowed(services, who)
     names = Counter(file.name for file in usable)
     ids = [file.name if names[file.name] == 1 else file.title for file in usable]
     times = [file.mtime_ns // _NANOSECONDS for file in usable]

@@ -41,7 +41,7 @@ class ModelPath(BaseModel):
 @blueprint.get("/models", responses=answers(ModelListBody, 200))
 def list_models() -> Response:
     """List the checkpoints that can be used."""
-    return reply(models.listed(services()))
+    return reply(models.listed(services(), auth.principal()))
 
 
 @blueprint.get("/models/<path:model>", responses=answers(OpenAIModelBody, 200))

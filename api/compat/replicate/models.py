@@ -7,8 +7,9 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
-from api.compat.models import known_checkpoints
+from api.compat.models import allowed, known_checkpoints
 from api.services import Services
+from shared.accounts.principal import Principal
 from shared.errors import NotFound
 from shared.models.catalogue import Entry
 
@@ -85,10 +86,9 @@ class VersionPage(BaseModel):
     results: list[VersionBody]
 
 
-def listed(services: Services, root: str) -> ModelPage:
-    """Return the checkpoints that can be used; that of requests whose model is not known comes first."""
-    usable = known_checkpoints(services).usable(first=services.settings.first_checkpoint)
-    return ModelPage(results=[_body(file, OWNER, root) for file in usable])
+def listed(services: Services, who: Principal, root: str) -> ModelPage:
+    """Return the checkpoints that the caller may use; that of requests whose model is not known comes first."""
+    return ModelPage(results=[_body(file, OWNER, root) for file in allowed(services, who)])
 
 
 def model(services: Services, owner: str, name: str, root: str) -> ReplicateModelBody:

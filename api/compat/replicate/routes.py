@@ -135,7 +135,7 @@ def stream(path: JobPath) -> Response:
 @blueprint.get("/models", responses=answers(ModelPage, 200))
 def list_models() -> Response:
     """List the checkpoints that can be used."""
-    return reply(models.listed(services(), _root()))
+    return reply(models.listed(services(), auth.principal(), _root()))
 
 
 @blueprint.get("/models/<owner>/<name>", responses=answers(ReplicateModelBody, 200) | NOT_FOUND)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from api.compat.models import allowed
 from api.compat.sdapi.scripts import CONTROLNET, MATRIX, PLOT, axes
 from api.services import Services
 from api.use_cases import catalogue
+from shared.accounts.principal import Principal
 from shared.models.catalogue import Entry
 from shared.models.kinds import KINDS, Kind
 from shared.params.samplers import SAMPLERS, SCHEDULES
@@ -19,8 +21,8 @@ _SCRIPTS: Final = (PLOT, MATRIX, CONTROLNET)
 _FACTOR: Final = 4  # of an upscaler whose file does not say it
 
 
-def models(services: Services) -> Listed:
-    """Return the checkpoints."""
+def models(services: Services, who: Principal) -> Listed:
+    """Return the checkpoints that the caller may use; the one that is used if none is named comes first."""
     return [
         {
             "title": file.title,
@@ -30,7 +32,7 @@ def models(services: Services) -> Listed:
             "filename": file.path,
             "config": None,
         }
-        for file in _usable(services, "checkpoint")
+        for file in allowed(services, who)
     ]
 
 
@@ -141,9 +143,8 @@ def memory(_: Services) -> dict[str, Any]:
 
 
 def _usable(services: Services, kind: Kind) -> list[Entry]:
-    """Return the files of a kind that can be used; of checkpoints first the one that is used if none is named."""
-    first = services.settings.first_checkpoint
-    return catalogue.catalogue(services, kind).usable(kind, first=first)
+    """Return the files of a kind that can be used."""
+    return catalogue.catalogue(services, kind).usable(kind)
 
 
 def _upscaler(name: str, scale: float, path: str | None = None) -> dict[str, Any]:
@@ -162,7 +163,6 @@ def _args(name: str, is_img2img: bool) -> Listed:  # noqa: FBT001 - a kind
 
 
 LISTS: Final[Mapping[str, tuple[str, Callable[[Services], object]]]] = {
-    "sd-models": ("List the checkpoints.", models),
     "sd-vae": ("List the VAEs.", vaes),
     "loras": ("List the LoRAs.", loras),
     "hypernetworks": ("List the hypernetworks.", hypernetworks),
@@ -180,7 +180,7 @@ LISTS: Final[Mapping[str, tuple[str, Callable[[Services], object]]]] = {
     "cmd-flags": ("List what the program was started with, as far as that means something here.", flags),
     "memory": ("Say that no one card stands for the farm.", memory),
 }
-"""Lists by their paths, each with a summary."""
+"""Lists by their paths, each with a summary; that of the checkpoints, which depends on who asks, is not here."""
 REFRESHES: Final = ("refresh-checkpoints", "refresh-vae", "refresh-loras", "refresh-embeddings")
 WITHOUT_EFFECT: Final = ("unload-checkpoint", "reload-checkpoint")
 """Requests that concern a program on one card."""

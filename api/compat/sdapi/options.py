@@ -12,13 +12,15 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from api.compat.models import allowed
 from api.compat.sdapi.asked import Asked, wrong
 from api.services import Services
 from api.use_cases import catalogue, doors
 from shared.accounts.principal import Principal
+from shared.admission.checkpoints import allowed_checkpoints, not_allowed
 from shared.admission.parse import parse, refused
 from shared.errors import FieldError, Refused
-from shared.models.catalogue import Catalogue
+from shared.models.catalogue import Catalogue, Entry
 from shared.models.kinds import Kind
 from shared.params import paths
 from shared.params.fields import AUTOMATIC_VAE
@@ -84,15 +86,17 @@ _KINDS: Final[Mapping[str, Kind]] = {CHECKPOINT: "checkpoint", _VAE: "vae"}
 
 
 def of_owner(services: Services, who: Principal) -> dict[str, Any]:
-    """Return what the owner has set, as far as this version knows it."""
-    return {name: value for name, value in doors.options(services, who, DOOR).items() if name in OPTIONS}
+    """Return what the owner has set, as far as this version knows it, and without a checkpoint that is now closed."""
+    found = {name: value for name, value in doors.options(services, who, DOOR).items() if name in OPTIONS}
+    is_open = who.limits.checkpoints is None or found.get(CHECKPOINT) in {file.title for file in allowed(services, who)}
+    return found if is_open else {name: value for name, value in found.items() if name != CHECKPOINT}
 
 
 def shown(services: Services, who: Principal) -> dict[str, Any]:
     """Return all options as the owner has them, with the title of the checkpoint that is used."""
     known = catalogue.catalogue(services, "checkpoint")
     values = {name: option.default for name, option in OPTIONS.items()} | of_owner(services, who)
-    usable = known.usable(first=services.settings.first_checkpoint)
+    usable = allowed_checkpoints(known, services.limits(who))
     used = known.only(values[CHECKPOINT], "checkpoint") if values[CHECKPOINT] else next(iter(usable), None)
     values[CHECKPOINT] = used.title if used else values[CHECKPOINT] or None
     return values | {_HASH: used.sha256 if used else None}
@@ -105,7 +109,10 @@ def change(services: Services, who: Principal, given: Mapping[str, Any]) -> None
     known = catalogue.catalogue(services)
     for name, kind in _KINDS.items():
         if changes.get(name) and changes[name].casefold() not in _OWN_VAES:
-            changes[name] = _entitled(known, changes[name], kind, name)
+            file = _found(known, changes[name], kind, name)
+            if kind == "checkpoint" and (problems := not_allowed(known, file, services.limits(who), name)):
+                raise refused(problems)
+            changes[name] = file.title  # as clients compare it with their lists
     _check(services, who, changes)
     defaults = {name: option.default for name, option in OPTIONS.items()}
     kept = {name: None if value == defaults[name] else value for name, value in changes.items()}
@@ -168,10 +175,10 @@ def _meant(name: str, value: object) -> object:
     return means[str(value).casefold()] if means else value
 
 
-def _entitled(known: Catalogue, text: str, kind: Kind, name: str) -> str:
-    """Return the title of the file that a text means, as clients compare it with their lists. Raises Refused."""
+def _found(known: Catalogue, text: str, kind: Kind, name: str) -> Entry:
+    """Return the file that a text means. Raises Refused that names the option."""
     try:
-        return known.resolve(text, kind).title
+        return known.resolve(text, kind)
     except Refused as error:
         raise wrong(name, error.fields[0].message, error.fields[0].accepted) from error
 

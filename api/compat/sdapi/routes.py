@@ -128,6 +128,9 @@ def set_options() -> Response:
     return as_json(None)
 
 
+blueprint.get("/sd-models", responses=JSON)(
+    answering("sd-models", lambda farm: lists.models(farm, auth.principal()), "List the checkpoints.")
+)
 for _name, (_summary, _make) in lists.LISTS.items():
     blueprint.get(f"/{_name}", responses=JSON)(answering(_name, _make, _summary))
 for _name in lists.WITHOUT_EFFECT:
