@@ -220,6 +220,7 @@ def pictures(
     job: Annotated[int | None, typer.Option(min=1, help="Of this job.")] = None,
     favourites: Annotated[bool, typer.Option("--favourites", help="Only favourites.")] = False,
     tag: Annotated[list[str] | None, typer.Option(help="With this tag; may be repeated.")] = None,
+    owner: Annotated[str | None, typer.Option(help="For an admin: another owner, or '*' for everybody.")] = None,
     order: Annotated[
         str | None, typer.Option(help="newest, oldest, seed, largest, smallest or checkpoint.", show_default="newest")
     ] = None,
@@ -243,6 +244,7 @@ def pictures(
         "job": job,
         "favourites": favourites,
         "tag": tag,
+        "owner": owner,
         "order": order,
     }
     filters = {name: value for name, value in asked.items() if value is not False and value not in (None, "")}

@@ -13,6 +13,7 @@ from cli import terminal
 from cli.render import check_folder, save
 from cli.terminal import Row, age, shorten, table
 from client.client import Client, Json
+from shared.accounts.principal import EVERYBODY
 
 _PICTURE: Final = ("picture", "age", "seed", "size", "marks", "prompt")
 
@@ -28,7 +29,9 @@ def show(client: Client, filters: Mapping[str, object], most: int, folder: Path 
             terminal.answer(str(file))
     if not as_json and not files:
         empty = "No picture is like that." if filters else "No finished picture yet."
-        table(_PICTURE, map(_row, found), empty)
+        is_everybodys = filters.get("owner") == EVERYBODY
+        rows = [(escape(one["owner"]), *_row(one)) if is_everybodys else _row(one) for one in found]
+        table(("owner", *_PICTURE) if is_everybodys else _PICTURE, rows, empty)
 
 
 def _saved(client: Client, picture: Json, folder: Path) -> Path:

@@ -177,7 +177,9 @@ class AuditQuery(Query):
 class FacetsQuery(Query):
     """Whose pictures are to be filtered."""
 
-    owner: Text = Field(default="", max_length=200, description="For an admin: another owner's; else yours.")
+    owner: Text = Field(
+        default="", max_length=200, description="For an admin: another owner's, or `*`: everybody's; else yours."
+    )
 
 
 class JobsQuery(Query):

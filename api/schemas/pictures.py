@@ -36,7 +36,11 @@ class PictureFilter(BaseModel):
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
-    owner: Text = Field(default="", max_length=200, description="For an admin: another owner's pictures; else yours.")
+    owner: Text = Field(
+        default="",
+        max_length=200,
+        description="For an admin: another owner's pictures, or `*`: everybody's; else yours.",
+    )
     words: str = Field(default="", max_length=400, description="Words of the prompt; all of them must be there.")
     checkpoint: Text = Field(default="", max_length=300, description="Title, name or short hash of the checkpoint.")
     adapter: Text = Field(default="", max_length=300, description="Name of a LoRA or hypernetwork of the prompt.")
@@ -157,6 +161,7 @@ class PictureBody(BaseModel):
     id: str = Field(description="Job and index, such as 12.0.")
     job: int
     index: int
+    owner: str
     ended_at: datetime
     params: RenderParams = Field(description="Of this picture alone.")
     favourite: bool
@@ -175,6 +180,7 @@ class PictureBody(BaseModel):
             id=str(view.id),
             job=job,
             index=index,
+            owner=view.owner,
             ended_at=view.ended_at,
             params=view.params,
             favourite=view.favourite,

@@ -49,11 +49,11 @@ _NOTED: Final[Mapping[str, Action]] = {"delete": Action.PICTURES_DELETED, "resto
 
 
 def page(services: Services, who: Principal, asked: PicturesQuery) -> PicturePageBody:
-    """Return a page of the owner's pictures."""
+    """Return a page of one's own pictures, or, for an admin, of a named owner's or everybody's. Raises Forbidden."""
     with suppress(Unavailable):  # a database that takes no changes still has the others
         transact(services.sessions, reading.read)  # what has come since the chore's last run is found as well
 
-    whose = _named(who, asked.owner)
+    whose = who.names(asked.owner or None)
 
     def found(session: Session) -> queries.PicturePage:
         wanted = _filter(session, whose, asked)
@@ -68,17 +68,17 @@ def moment(services: Services) -> datetime:
 
 
 def facets(services: Services, who: Principal, owner: str = "") -> FacetsBody:
-    """Return what one's own pictures can be filtered by, or, for an admin, those of a named owner.
+    """Return what one's own pictures can be filtered by, or, for an admin, a named owner's or everybody's.
 
-    Raises Forbidden, Refused.
+    Raises Forbidden.
     """
-    whose = _named(who, owner).owner or who.owner
+    whose = who.names(owner or None)
     return FacetsBody.from_facets(transact(services.sessions, lambda session: queries.facets(session, whose)))
 
 
 def count(services: Services, who: Principal, asked: PictureFilter) -> int:
-    """Return how many pictures are as asked for, counted up to `queries.MOST_COUNTED`. Raises Forbidden, Refused."""
-    whose = _named(who, asked.owner)
+    """Return how many pictures are as asked for, counted up to `queries.MOST_COUNTED`. Raises Forbidden."""
+    whose = who.names(asked.owner or None)
     return transact(services.sessions, lambda session: queries.count(session, whose, _filter(session, whose, asked)))
 
 
@@ -185,19 +185,18 @@ def _whose(who: Principal, asked: PictureChoice) -> Scope:
 
 
 def _named(who: Principal, owner: str) -> Scope:
-    """Return whose pictures are meant: one owner's. Raises Forbidden, Refused."""
+    """Return whose pictures all of a filter are: one owner's. Raises Forbidden, Refused."""
     if owner == EVERYBODY:
-        accepted = "the name of an owner, or nothing for yourself"
-        raise Refused("Pictures are those of one owner.", (FieldError("owner", "is not one owner", accepted),))
+        accepted = "the name of an owner, or nothing for yourself; or `ids`"
+        raise Refused("All of a filter are those of one owner.", (FieldError("owner", "is not one owner", accepted),))
     return who.names(owner or None)
 
 
 def _filter(session: Session, whose: Scope, asked: PictureFilter) -> Filter:
-    owner = whose.owner or ""
     width, _, height = asked.size.partition("x")
     return Filter(
         words=asked.words,
-        checkpoints=queries.checkpoints(session, owner, asked.checkpoint) if asked.checkpoint else None,
+        checkpoints=queries.checkpoints(session, whose, asked.checkpoint) if asked.checkpoint else None,
         adapter=asked.adapter,
         sampler=asked.sampler,
         size=(int(width), int(height)) if asked.size else None,

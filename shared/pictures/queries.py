@@ -1,13 +1,13 @@
-"""Pages of an owner's pictures, and what can be filtered by. They read only, and lock nothing."""
+"""Pages of pictures, an owner's or everybody's, and what can be filtered by. They read only, and lock nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Row, and_, func, select, text
+from sqlalchemy import ColumnElement, Row, Select, and_, func, select, text, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from shared.accounts.scope import Scope
@@ -76,7 +76,7 @@ class PicturePage:
 
 @dataclass(frozen=True)
 class Facets:
-    """What an owner's pictures can be filtered by, each sorted."""
+    """The values that pictures of a scope can be filtered by, each sorted."""
 
     checkpoints: tuple[str, ...]
     samplers: tuple[str, ...]
@@ -95,7 +95,7 @@ def page(  # noqa: PLR0913 - a page is a filter, an order and a place
 ) -> PicturePage:
     """Return up to `limit` pictures of a scope that are as wanted, from behind `cursor`."""
     rows: list[Row[*_Row]] = []
-    for part in walks(ROWS.where(wanted.condition(whose)), order, cursor):
+    for part in _walks(whose, wanted, order, cursor, limit + 1):
         rows += session.execute(part.limit(limit + 1 - len(rows))).all()
         if len(rows) > limit:
             break
@@ -134,8 +134,49 @@ def moment(session: Session) -> datetime:
 
 def count(session: Session, whose: Scope, wanted: Filter) -> int:
     """Return how many pictures of a scope are as wanted, counted up to `MOST_COUNTED`."""
-    some = select(Picture.image_id).where(wanted.condition(whose)).limit(MOST_COUNTED).subquery()
+    found = select(Picture.image_id).where(wanted.condition(whose))
+    some = (_of_each(found, MOST_COUNTED) if _is_merged(whose, wanted) else found).limit(MOST_COUNTED).subquery()
     return session.scalar(select(func.count()).select_from(some)) or 0
+
+
+# Every index of pictures begins with the owner: one probe finds the next.
+_OWNERS: Final = (
+    text("""
+    WITH RECURSIVE found AS (
+        (SELECT owner FROM pictures WHERE deleted_at IS NULL ORDER BY owner LIMIT 1)
+        UNION ALL
+        SELECT next.owner
+        FROM found
+        CROSS JOIN LATERAL (
+            SELECT owner FROM pictures WHERE deleted_at IS NULL AND owner > found.owner ORDER BY owner LIMIT 1
+        ) AS next
+    )
+    SELECT owner FROM found
+""")
+    .columns(Picture.owner)
+    .subquery("owners")
+)
+
+
+def _is_merged(whose: Scope, wanted: Filter) -> bool:
+    """True where pictures of everybody are found owner by owner; those that hold something have an index for all."""
+    return whose.owner is None and not (wanted.words or wanted.adapter or wanted.tags)
+
+
+def _of_each(found: Select[int], most: int) -> Select[int]:
+    """Return a query of the first ids that another one finds of each owner."""
+    first = found.where(Picture.owner == _OWNERS.c.owner).limit(most).lateral()
+    return select(first.c.image_id).select_from(_OWNERS.join(first, true()))
+
+
+def _walks(whose: Scope, wanted: Filter, order: Order, cursor: Cursor | None, most: int) -> Iterator[Select[*_Row]]:
+    """Yield the parts of a page: each is a walk of an index, or one for each owner, whose first pictures are merged."""
+    if not _is_merged(whose, wanted):
+        yield from walks(ROWS.where(wanted.condition(whose)), order, cursor)
+        return
+    of_one = walks(select(Picture.image_id).where(wanted.condition(whose)), order, cursor)
+    for part, walk in zip(walks(ROWS, order, cursor), of_one, strict=True):
+        yield part.where(Picture.image_id.in_(_of_each(walk, most)))
 
 
 # One probe of the index a value, however many pictures have it.
@@ -157,25 +198,50 @@ _DISTINCT: Final = """
     )
     SELECT value FROM found WHERE value IS NOT NULL LIMIT :most
 """
-_CHECKPOINTS = text(_DISTINCT.format(column="checkpoint"))
-_SAMPLERS = text(_DISTINCT.format(column="sampler"))
+# The same of everybody: a probe for each value of each owner.
+_DISTINCT_OF_ALL: Final = """
+    WITH RECURSIVE found AS (
+        (SELECT owner, {column} AS value
+         FROM pictures
+         WHERE deleted_at IS NULL AND {column} IS NOT NULL
+         ORDER BY owner, {column}
+         LIMIT 1)
+        UNION ALL
+        SELECT next.owner, next.value
+        FROM found
+        CROSS JOIN LATERAL (
+            SELECT owner, {column} AS value
+            FROM pictures
+            WHERE deleted_at IS NULL AND {column} IS NOT NULL AND (owner, {column}) > (found.owner, found.value)
+            ORDER BY owner, {column}
+            LIMIT 1
+        ) AS next
+    )
+    SELECT DISTINCT value FROM found ORDER BY value LIMIT :most
+"""
 
 
-def facets(session: Session, owner: str) -> Facets:
-    """Return what an owner's pictures can be filtered by: tags and adapters are those of the latest pictures."""
+def facets(session: Session, whose: Scope) -> Facets:
+    """Return what pictures can be filtered by: tags and adapters are those of an owner's latest pictures."""
     return Facets(
-        checkpoints=checkpoints(session, owner),
-        samplers=tuple(session.scalars(_SAMPLERS, {"owner": owner, "most": _MOST_FACETS})),
-        adapters=_held(session, owner, Picture.adapters, ADAPTED),
-        tags=_held(session, owner, Picture.tags, TAGGED),
+        checkpoints=checkpoints(session, whose),
+        samplers=_distinct(session, whose, "sampler"),
+        adapters=_held(session, whose, Picture.adapters, ADAPTED),
+        tags=_held(session, whose, Picture.tags, TAGGED),
     )
 
 
-def checkpoints(session: Session, owner: str, named: str = "") -> tuple[str, ...]:
-    """Return the titles of the checkpoints of an owner's pictures; those alone that have this title, name or hash."""
-    titles = tuple(session.scalars(_CHECKPOINTS, {"owner": owner, "most": _MOST_FACETS}))
+def checkpoints(session: Session, whose: Scope, named: str = "") -> tuple[str, ...]:
+    """Return the titles of the checkpoints of pictures; those alone that have this title, name or hash."""
+    titles = _distinct(session, whose, "checkpoint")
     wanted = named.casefold()
     return tuple(title for title in titles if not wanted or wanted in _names(title))
+
+
+def _distinct(session: Session, whose: Scope, column: Literal["checkpoint", "sampler"]) -> tuple[str, ...]:
+    query, most = (_DISTINCT_OF_ALL if whose.owner is None else _DISTINCT), {"most": _MOST_FACETS}
+    given = most if whose.owner is None else most | {"owner": whose.owner}
+    return tuple(session.scalars(text(query.format(column=column)), given))
 
 
 def _names(title: str) -> set[str]:
@@ -184,15 +250,11 @@ def _names(title: str) -> set[str]:
 
 
 def _held(
-    session: Session, owner: str, column: InstrumentedAttribute[list[str]], has_any: ColumnElement[bool]
+    session: Session, whose: Scope, column: InstrumentedAttribute[list[str]], has_any: ColumnElement[bool]
 ) -> tuple[str, ...]:
-    latest = (
-        select(column.label("values"))
-        .where(Picture.owner == owner, Picture.deleted_at.is_(None), has_any)
-        .order_by(Picture.ended_at.desc(), Picture.image_id.desc())
-        .limit(_MOST_LISTS)
-        .subquery()
-    )
+    having = select(column.label("values")).where(whose.covers(Picture.owner), Picture.deleted_at.is_(None), has_any)
+    of_one = having.order_by(Picture.ended_at.desc(), Picture.image_id.desc())
+    latest = (having if whose.owner is None else of_one).limit(_MOST_LISTS).subquery()  # of everybody's any
     values = select(func.unnest(latest.c["values"]).label("value")).distinct().order_by("value").limit(_MOST_FACETS)
     return tuple(session.scalars(values))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
 from sqlalchemy import select, text, update
@@ -17,7 +18,7 @@ from shared.params.render import RenderParams
 from shared.pictures import changes, queries
 from shared.pictures.changes import Marks
 from shared.pictures.filters import Filter, PictureId
-from shared.pictures.orders import Cursor
+from shared.pictures.orders import Cursor, Order
 from shared.queue.queries import job as job_view
 from shared.queue.queries import picture_bytes
 from shared.queue.submit import submit
@@ -115,12 +116,42 @@ def test_facets_are_those_of_the_owner(sessions, make):
     job = make(prompt="a boat <lora:ink>", sampler="Heun")
     make(prompt="a boat <lora:chalk>", owner="bob", checkpoint="d" * 64)
     act(sessions, "tag", f"{job.id}.0", tag="good")
-    assert transact(sessions, lambda session: queries.facets(session, "local")) == queries.Facets(
+    assert transact(sessions, lambda session: queries.facets(session, Scope("local"))) == queries.Facets(
         ("demo [cccccccccc]",), ("Heun",), ("ink",), ("good",)
     )
     for name in ("demo", "CCCCCCCCCC", "demo [cccccccccc]"):
-        titles = transact(sessions, lambda session, name=name: queries.checkpoints(session, "local", name))
+        titles = transact(sessions, lambda session, name=name: queries.checkpoints(session, Scope("local"), name))
         assert titles == ("demo [cccccccccc]",)
+
+
+@pytest.mark.parametrize("order", get_args(Order))
+def test_pictures_of_everybody_stand_in_one_order(make, found, order):
+    for owner, seed in (("ann", 7), ("bob", 5), ("local", 6)):
+        make(owner=owner, seed=seed, count=2, checkpoint={5: "a", 6: "b", 7: "c"}[seed] * 64, width=64 * (seed - 4))
+    by_owner = {owner: found(owner, order=order) for owner in ("ann", "bob", "local")}
+    everybodys = found(None, order=order)
+    assert found(None, order=order, limit=1) == found(None, order=order, limit=4) == everybodys
+    assert {name: [one for one in everybodys if one in own] for name, own in by_owner.items()} == by_owner
+    owners = [name for one in everybodys for name, own in by_owner.items() if one in own]
+    firsts = {"seed": "bob bob local ann local ann", "checkpoint": "bob bob local local ann ann"}
+    assert order not in firsts or owners == firsts[order].split()
+
+
+def test_pictures_of_everybody_are_filtered_and_counted_and_say_by_what(sessions, make, found):
+    boats = [make(prompt="a boat <lora:ink>", owner=owner, sampler="Heun") for owner in ("ann", "bob")]
+    make(prompt="a tower", owner="cleo", checkpoint="d" * 64)
+    act(sessions, "favourite", f"{boats[1].id}.0", owner="bob")
+    of_boats = {f"{one.id}.0" for one in boats}
+    for wanted in ({"words": "boat"}, {"sampler": "Heun"}, {"adapter": "ink"}, {"checkpoints": ("demo [cccccccccc]",)}):
+        assert {*found(None, **wanted)} == of_boats
+        with sessions() as session:
+            assert queries.count(session, EVERYBODYS, Filter(**wanted)) == 2
+    assert found(None, favourites=True) == [f"{boats[1].id}.0"]
+    with sessions() as session:
+        assert queries.facets(session, EVERYBODYS) == queries.Facets(
+            ("demo [cccccccccc]", "demo [dddddddddd]"), ("Euler a", "Heun"), ("ink",), ()
+        )
+        assert queries.checkpoints(session, EVERYBODYS, "DDDDDDDDDD") == ("demo [dddddddddd]",)
 
 
 def test_images_of_before_are_listed_the_latest_first(sessions, make, found):

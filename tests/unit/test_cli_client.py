@@ -267,6 +267,18 @@ def test_pictures_of_seed_0_are_asked_for_as_those_of_any_other(monkeypatch: pyt
     assert dict(asked[0].url.params) == {"seed": "0", "limit": "20"}
 
 
+def test_pictures_of_everybody_are_listed_with_their_owners(monkeypatch: pytest.MonkeyPatch):
+    params = {"seed": 1, "width": 64, "height": 64, "prompt": "sea"}
+    marks = {"favourite": False, "tags": []}
+    picture = {"id": "3.0", "owner": "bob", "ended_at": "2026-11-30T12:00:00Z", "params": params, **marks}
+    client, asked = answering(httpx.Response(200, json={"pictures": [picture], "next": None}))
+    monkeypatch.setattr("cli.connect.connect", lambda _: client)
+    shown = CliRunner().invoke(main.app, ["pictures", "--owner", "*"], catch_exceptions=False).output
+    assert asked[0].url.params["owner"] == "*"
+    assert shown.split()[:2] == ["owner", "picture"]
+    assert "bob" in shown
+
+
 def test_workers_are_drained_by_their_names_and_patterns():
     client, asked = answering(*[httpx.Response(200, json={"workers": []})] * 3)
     client.drain("host/cuda:0", "new fan")
