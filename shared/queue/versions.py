@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection
 
 MOST_IMAGES: Final = 100
 """Jobs with more images have no version: to tell it would cost as much as to read them."""
 
 # PostgreSQL writes the number of the transaction that made it into each row (xmin), so that every change is another
 # version, by whichever process. Indexes: the keys of jobs, images (job_id, index) and pictures.
-_VERSIONS: Final = text("""
+_VERSIONS: Final = """
     SELECT id, owner,
-           CASE WHEN count <= :most THEN (
+           CASE WHEN count <= %(most)s THEN (
                SELECT concat_ws(
                    ' ', jobs.xmin, string_agg(concat_ws('.', images.xmin, pictures.xmin), ' ' ORDER BY images.index)
                )
@@ -24,8 +23,8 @@ _VERSIONS: Final = text("""
                WHERE images.job_id = jobs.id
            ) END AS rows
     FROM jobs
-    WHERE id = ANY(:job_ids)
-""")
+    WHERE id = ANY(%(job_ids)s)
+"""
 
 
 class Version(NamedTuple):
@@ -35,7 +34,7 @@ class Version(NamedTuple):
     rows: str | None
 
 
-def versions(session: Session, job_ids: Collection[int]) -> dict[int, Version]:
+def versions(connection: Connection, job_ids: Collection[int]) -> dict[int, Version]:
     """Return the versions of the jobs that exist: two that are equal are of the same job, images and pictures."""
-    found = session.execute(_VERSIONS, {"job_ids": list(job_ids), "most": MOST_IMAGES})
+    found = connection.exec_driver_sql(_VERSIONS, {"job_ids": list(job_ids), "most": MOST_IMAGES})
     return {job_id: Version(owner, rows) for job_id, owner, rows in found}
