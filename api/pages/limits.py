@@ -54,7 +54,10 @@ def _page(owner: str, refused: Refused | None = None) -> str:
     who = auth.principal()
     is_admin = who.scope == EVERYBODYS
     owners = use_cases.every(services()).owners if is_admin else []
-    set_for = {one.owner: {name: written(value) for name, value in one.limits.items()} for one in owners}
+    set_for = {
+        one.owner: {name: written(one.limits[name]) for name in sorted(one.limits, key=[*LIMITS, *one.limits].index)}
+        for one in owners
+    }
     return render_template(
         "limits.html",
         own=use_cases.own(services(), who),

@@ -121,5 +121,5 @@ def test_pages_of_an_admin_keep_to_the_owner_that_they_show(ask):
     assert '<input type="hidden" name="owner" value="bob">' in pictures
     assert 'name="owner"' not in ask("/pictures", "bob").text
     everybodys = ask("/pictures?owner=*", "root").text
-    assert all(f'<span class="tile-says">{owner}</span>' in everybodys for owner in ("ann", "bob"))
+    assert all(f'title="{owner}">{owner}</span>' in everybodys for owner in ("ann", "bob"))
     assert 'name="all"' not in everybodys, "what is done with all of a filter is done to one owner"
