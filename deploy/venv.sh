@@ -47,9 +47,11 @@ pip() {
 }
 
 echo "Installing the packages of deploy/lock: about 150 packages, 420 MB to download. The first time takes some minutes."
+export PIP_COMPILE=0 # it would use one processor; compileall below uses all
 for part in build api oidc worker dev; do
     pip install --quiet --no-deps --require-hashes --requirement "deploy/lock/$part.txt"
 done
 "$folder/bin/python" deploy/pytorch.py
 pip install --quiet --no-deps --no-build-isolation --editable .
+"$folder/bin/python" -m compileall -qq -j 0 "$folder/lib" || : # templates that are not Python are left out
 "$folder/bin/python" deploy/check.py

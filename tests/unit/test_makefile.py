@@ -234,13 +234,14 @@ def calls(clone: Path) -> list[str]:
 def test_everything_comes_by_its_hash_then_pytorch_then_the_farm_itself(made: Path, path: Path):
     answer = make(made, "venv", PATH=str(path), FAIL="nothing")
     assert answer.returncode == 0, answer.stderr
-    *locked, torch, farm, check = calls(made)
+    *locked, torch, farm, compiled, check = calls(made)
     assert [call.rpartition(" ")[2] for call in locked] == [
         f"deploy/lock/{part}.txt" for part in ("build", "api", "oidc", "worker", "dev")
     ]
     assert all("--no-deps --require-hashes" in call for call in locked)
     assert torch == "deploy/pytorch.py"
     assert farm.endswith("install --quiet --no-deps --no-build-isolation --editable .")
+    assert compiled == "-m compileall -qq -j 0 .venv/lib"
     assert check == "deploy/check.py"
 
 
