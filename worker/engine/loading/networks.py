@@ -5,7 +5,7 @@ Imports diffusers and transformers, which takes seconds: imported when a checkpo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from types import UnionType
@@ -18,6 +18,7 @@ from diffusers.models.controlnets.controlnet import ControlNetModel
 from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from transformers.models.clip.configuration_clip import CLIPTextConfig, CLIPVisionConfig
 from transformers.models.clip.modeling_clip import (
     CLIPTextModel,
@@ -59,20 +60,20 @@ def build(parts: Parts) -> dict[str, nn.Module]:
 
 
 def _unet(part: Part) -> UNet2DConditionModel:
-    with _describing("U-Net"), torch.device("meta"):
+    with _describing("U-Net"), _without_values():
         unet: UNet2DConditionModel = UNet2DConditionModel.from_config(_arguments(UNet2DConditionModel, part))
     return unet
 
 
 def _text(name: str, part: Part) -> CLIPTextModel | CLIPTextModelWithProjection:
     words = {**part.config, "bos_token_id": BOS, "eos_token_id": EOS, "pad_token_id": EOS}
-    with _describing(_LABELS[name]), torch.device("meta"):
+    with _describing(_LABELS[name]), _without_values():
         return _TEXTS[name](CLIPTextConfig.from_dict(words))
 
 
 def build_vae(part: Part) -> AutoencoderKL:
     """Return the VAE that `part` describes, on the meta device until it is filled. Raises ModelFileError."""
-    with _describing("VAE"), torch.device("meta"):
+    with _describing("VAE"), _without_values():
         vae: AutoencoderKL = AutoencoderKL.from_config(_arguments(AutoencoderKL, part))
     sizes = vae.config["latent_channels"], len(vae.config["block_out_channels"]), vae.config["out_channels"]
     if sizes != (_LATENT.channels, VAE_LEVELS, 3):
@@ -83,7 +84,7 @@ def build_vae(part: Part) -> AutoencoderKL:
 
 def build_decoder(part: Part) -> DecoderTiny:
     """Return the tiny decoder that `part` describes, on the meta device until it is filled. Raises ModelFileError."""
-    with torch.device("meta"):
+    with _without_values():
         decoder = DecoderTiny(**part.config)
     _require("decoder", decoder, part)
     return decoder
@@ -92,7 +93,7 @@ def build_decoder(part: Part) -> DecoderTiny:
 def build_control_net(part: Part) -> ControlNetModel | ControlNetUnionModel:
     """Return the control net that `part` describes, on the meta device until it is filled. Raises ModelFileError."""
     kind = ControlNetUnionModel if "task_embedding" in part.weights else ControlNetModel
-    with _describing("control net"), torch.device("meta"):
+    with _describing("control net"), _without_values():
         net: ControlNetModel | ControlNetUnionModel = kind.from_config(_arguments(kind, part))
     _require("control net", net, part)
     return net
@@ -100,7 +101,7 @@ def build_control_net(part: Part) -> ControlNetModel | ControlNetUnionModel:
 
 def build_ip_adapter(part: Part) -> ImagePrompter:
     """Return the IP-Adapter that `part` describes, on the meta device until it is filled. Raises ModelFileError."""
-    with _describing("IP-Adapter"), torch.device("meta"):
+    with _describing("IP-Adapter"), _without_values():
         adapter = ImagePrompter.of(part.config, part.weights)
     _require("IP-Adapter", adapter, part)
     return adapter
@@ -108,7 +109,7 @@ def build_ip_adapter(part: Part) -> ImagePrompter:
 
 def build_image_encoder(part: Part) -> CLIPVisionModelWithProjection:
     """Return the image encoder that `part` describes, on the meta device until it is filled. Raises ModelFileError."""
-    with _describing("image encoder"), torch.device("meta"):
+    with _describing("image encoder"), _without_values():
         encoder = CLIPVisionModelWithProjection(CLIPVisionConfig.from_dict(part.config))
     _require("image encoder", encoder, part)
     return encoder
@@ -118,6 +119,29 @@ def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Assign `weights` to `network` as they are; it is then ready to be called, not to be trained."""
     network.load_state_dict(dict(weights), strict=True, assign=True)
     network.eval().requires_grad_(requires_grad=False)
+
+
+@contextmanager
+def _without_values() -> Iterator[None]:
+    """Within the block, networks are made of shapes alone."""
+    with torch.device("meta"), _Undrawn():
+        yield
+
+
+class _Undrawn(TorchFunctionMode):
+    """Draws no first weights: nothing would hold them, and they take a third of the time that a network takes."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        named = kwargs or {}
+        if getattr(func, "__module__", None) == nn.init.__name__:
+            return args[0] if args else named["tensor"]
+        return func(*args, **named)
 
 
 @contextmanager
