@@ -198,6 +198,8 @@ WEBHOOK_CHANGE: Final[Document] = {"requestBody": _json(WebhookChange.__name__)}
 PICTURE_CHANGE: Final[Document] = {"requestBody": _json(PictureChange.__name__)}
 PICTURE_ACTION: Final[Document] = {"requestBody": _json(PictureAction.__name__)}
 PICTURE_CHOICE: Final[Document] = {"requestBody": _json(PictureChoice.__name__)}
+PICTURE_BYTES: Final[Document] = {"contentType": "image/png, image/jpeg, image/webp"}
+"""What a file in a form is."""
 UPLOAD: Final[Document] = {
     "requestBody": {
         "required": True,
@@ -207,7 +209,8 @@ UPLOAD: Final[Document] = {
                     "type": "object",
                     "properties": {"file": {"type": "string", "format": "binary"}},
                     "required": ["file"],
-                }
+                },
+                "encoding": {"file": PICTURE_BYTES},
             },
             "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
         },

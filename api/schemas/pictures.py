@@ -18,7 +18,12 @@ from shared.pictures.queries import Facets, PicturePage, PictureView
 
 MOST_IDS: Final = 1000  # in a body
 _DAY_OR_MOMENT: Final[JsonDict] = {
-    "anyOf": [{"type": "string", "format": "date"}, {"type": "string", "format": "date-time"}, {"const": ""}]
+    "anyOf": [
+        {"type": "string", "format": "date"},
+        {"type": "string", "format": "date-time"},
+        {"const": ""},
+        {"type": "null"},
+    ]
 }
 
 Id = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,18}\.[0-9]{1,9}$")]
@@ -124,7 +129,7 @@ class PictureChange(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    favourite: bool | None = None
+    favourite: bool | None = Field(default=None, strict=True)
     tags: list[Tag] | None = Field(default=None, max_length=MOST_TAGS, description="In the place of those it has.")
 
 

@@ -105,7 +105,13 @@ def test_marks(client, make):
     assert (marked["favourite"], marked["tags"]) == (True, ["sky", "好"])
     assert client.patch(here, json={"favourite": False}).get_json()["tags"] == ["sky", "好"]
     assert ids(client.get(PICTURES, query_string={"tag": ["sky", "好"]})) == [f"{job.id}.0"]
-    for bad in ({"favourite": "maybe"}, {"tags": [" "]}, {"tags": [f"t{n}" for n in range(21)]}, {"colour": 1}):
+    for bad in (
+        {"favourite": "maybe"},
+        {"favourite": 0},
+        {"tags": [" "]},
+        {"tags": [f"t{n}" for n in range(21)]},
+        {"colour": 1},
+    ):
         assert client.patch(here, json=bad).status_code == 422
     assert client.patch(f"{PICTURES}/{job.id}/9", json={"favourite": True}).status_code == 404
 

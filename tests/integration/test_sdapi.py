@@ -11,7 +11,7 @@ from flask import Flask
 from PIL import Image
 
 from api.compat.sdapi import bodies, generation, options
-from api.compat.sdapi.bodies import Img2Img, Txt2Img
+from api.compat.sdapi.bodies import Img2ImgRequest, Txt2Img
 from api.use_cases import jobs
 from shared.accounts.principal import LOCAL, Principal, Role
 from shared.messaging.events import Progress
@@ -41,7 +41,7 @@ def asked(services):
 
     def ask(**sent):
         if "init_images" in sent:
-            return generation.img2img(services, LOCAL, bodies.read(Img2Img, sent)).job
+            return generation.img2img(services, LOCAL, bodies.read(Img2ImgRequest, sent)).job
         return generation.txt2img(services, LOCAL, bodies.read(Txt2Img, sent)).job
 
     return ask
@@ -279,6 +279,25 @@ def test_wrong_pictures_are_named(post, sent, name):
     answer = post("img2img", prompt="sea", width=64, height=64, **sent)
     assert answer.status_code == 422
     assert f"{name}: " in answer.get_json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("sdapi/v1/img2img", "init_images"),
+        ("sdapi/v1/extra-single-image", "image"),
+        ("sdapi/v1/extra-batch-images", "imageList"),
+        ("sdapi/v1/png-info", "image"),
+        ("controlnet/detect", "controlnet_input_images"),
+    ],
+)
+def test_the_document_requires_the_pictures_that_nothing_is_done_without(client, path, field):
+    document = client.get("/openapi.json").get_json()
+    content = document["paths"][f"/{path}"]["post"]["requestBody"]["content"]["application/json"]
+    name = content["schema"]["$ref"].rpartition("/")[2]
+    assert document["components"]["schemas"][name]["required"] == [field]
+    answer = client.post(f"/{path}", json={})
+    assert (answer.status_code, f"{field}: " in answer.get_json()["detail"]) == (422, True)
 
 
 def test_pictures_are_enlarged_with_the_text_that_they_carry(client, post, rendering):

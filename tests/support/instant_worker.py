@@ -50,7 +50,7 @@ class InstantWorker:
         """Have a sheet of the job, as the maintenance process would draw it of a sweep."""
         data = picture(200)
         ended_at = session.get_one(Job, job_id).ended_at
-        session.add(Sheet(job_id=job_id, end_id=job_id, ended_at=ended_at, width=16, height=16, bytes=len(data)))
+        session.merge(Sheet(job_id=job_id, end_id=job_id, ended_at=ended_at, width=16, height=16, bytes=len(data)))
         self.services.storage.put(sheet_key(job_id, job_id), data)
 
 

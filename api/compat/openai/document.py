@@ -8,7 +8,7 @@ from flask_openapi3.types import ResponseDict
 
 from api.compat.openai.answer import Completed, ImagesBody, PartialImage
 from api.compat.openai.request import ImageRequest
-from api.http.openapi import Document, reference
+from api.http.openapi import PICTURE_BYTES, Document, reference
 
 BODIES: Final = (ImageRequest, ImagesBody, PartialImage, Completed)
 
@@ -27,7 +27,12 @@ GENERATION: Final[Document] = {
 EDIT: Final[Document] = {
     "requestBody": {
         "required": True,
-        "content": {"multipart/form-data": {"schema": {"allOf": [reference(ImageRequest.__name__), _FILES]}}},
+        "content": {
+            "multipart/form-data": {
+                "schema": {"allOf": [reference(ImageRequest.__name__), _FILES]},
+                "encoding": {"image": PICTURE_BYTES, "mask": PICTURE_BYTES},
+            }
+        },
     }
 }
 PICTURES: Final[ResponseDict] = {

@@ -20,7 +20,18 @@ from api.compat.replicate.request import PredictionRequest
 from api.compat.replicate.stream import PredictionEvents
 from api.http.body import read_json
 from api.http.later import answer_later
-from api.http.openapi import BODY, EVERYWHERE, NOT_FOUND, TOO_LARGE, Document, answers, content, door, reference
+from api.http.openapi import (
+    BODY,
+    EVERYWHERE,
+    NOT_FOUND,
+    PICTURE_BYTES,
+    TOO_LARGE,
+    Document,
+    answers,
+    content,
+    door,
+    reference,
+)
 from api.http.parameters import MAX_WAIT_SECONDS, JobPath, idempotency_key, wait_seconds
 from api.http.responses import reply
 from api.http.watch import Watch
@@ -47,7 +58,8 @@ _FILE: Final[Document] = {
                     "type": "object",
                     "properties": {"content": {"type": "string", "format": "binary"}},
                     "required": ["content"],
-                }
+                },
+                "encoding": {"content": PICTURE_BYTES},
             }
         },
     }

@@ -39,6 +39,14 @@ class Body(BaseModel):
         return name in self.model_fields_set
 
 
+def needs(*fields: str) -> ConfigDict:
+    """Return the configuration of a request that is refused without these fields, as the document then says.
+
+    Their defaults are what is checked, and refused, where they are left out.
+    """
+    return ConfigDict(json_schema_extra={"required": [*fields]})
+
+
 class Generation(Body):
     """What txt2img and img2img have in common."""
 
@@ -101,8 +109,10 @@ class Txt2Img(Generation):
     firstpass_image: str = ""
 
 
-class Img2Img(Generation):
+class Img2ImgRequest(Generation):
     """The request of img2img."""
+
+    model_config = needs("init_images")
 
     init_images: list[Base64] = Field([], min_length=1, max_length=1, description="One picture.", validate_default=True)
     resize_mode: int = Field(0, ge=0, le=3, description="0 stretch, 1 crop, 2 fill, 3 stretch the latent.")
@@ -136,11 +146,15 @@ class Extras(Body):
 class ExtraSingle(Extras):
     """The request of extra-single-image."""
 
+    model_config = needs("image")
+
     image: Base64 = Field("", min_length=1, validate_default=True)
 
 
 class Named(Body):
     """A picture of extra-batch-images."""
+
+    model_config = needs("data")
 
     data: Base64 = Field("", min_length=1, validate_default=True)
     name: str = ""
@@ -149,11 +163,15 @@ class Named(Body):
 class ExtraBatch(Extras):
     """The request of extra-batch-images."""
 
+    model_config = needs("imageList")
+
     imageList: list[Named] = Field([], min_length=1, max_length=MOST_IMAGES, validate_default=True)  # noqa: N815 - as clients write it
 
 
 class OnePicture(Body):
     """The request of png-info and of interrogate."""
+
+    model_config = needs("image")
 
     image: Base64 = Field("", min_length=1, validate_default=True)
 

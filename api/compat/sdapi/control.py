@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from api.compat.sdapi.asked import wrong
-from api.compat.sdapi.bodies import Base64, Body
+from api.compat.sdapi.bodies import Base64, Body, needs
 from api.compat.sdapi.pictures import decoded, encoded
 from api.services import Services
 from api.use_cases import catalogue
@@ -28,6 +28,8 @@ _ALL: Final = "All"
 
 class Detect(Body):
     """The request of detect."""
+
+    model_config = needs("controlnet_input_images")
 
     controlnet_module: str = "none"
     controlnet_input_images: list[Base64] = Field([], min_length=1, max_length=8, validate_default=True)

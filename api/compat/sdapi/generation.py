@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from api.compat.sdapi import options, scripts
 from api.compat.sdapi.asked import Asked, wrong
-from api.compat.sdapi.bodies import MOST_IMAGES, Generation, Img2Img, Txt2Img
+from api.compat.sdapi.bodies import MOST_IMAGES, Generation, Img2ImgRequest, Txt2Img
 from api.compat.sdapi.pictures import data_url
 from api.services import Services
 from api.use_cases import enlarge
@@ -49,7 +49,7 @@ def txt2img(services: Services, who: Principal, sent: Txt2Img) -> Asked:
     return _finished(services, who, asked, sent)
 
 
-def img2img(services: Services, who: Principal, sent: Img2Img) -> Asked:
+def img2img(services: Services, who: Principal, sent: Img2ImgRequest) -> Asked:
     """Return the job that a request of img2img asks for. Raises Refused."""
     asked = _begun(services, who, sent)
     asked.put("img2img", {}, "init_images")
@@ -104,7 +104,7 @@ def _second_pass(asked: Asked, sent: Txt2Img) -> None:
             asked.put(side, pixels or getattr(sent, side), f"firstphase_{side}")
 
 
-def _mask(asked: Asked, sent: Img2Img) -> None:
+def _mask(asked: Asked, sent: Img2ImgRequest) -> None:
     name = "mask" if sent.mask else "latent_mask"
     asked.put("img2img.mask.picture", data_url(sent.mask or sent.latent_mask, name), name)
     blur = sent.mask_blur if sent.has("mask_blur") else max(sent.mask_blur_x, sent.mask_blur_y)
@@ -131,7 +131,7 @@ def _finished(services: Services, who: Principal, asked: Asked, sent: Generation
     if count > 1:
         asked.put("count", count, "batch_size")
     scripts.always_on(asked, sent.alwayson_scripts)
-    scripts.selected(asked, sent.script_name, sent.script_args, is_img2img=isinstance(sent, Img2Img))
+    scripts.selected(asked, sent.script_name, sent.script_args, is_img2img=isinstance(sent, Img2ImgRequest))
     return asked
 
 

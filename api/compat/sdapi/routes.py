@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from api.compat.sdapi import answers, bodies, errors, extras, generation, lists, live, options
 from api.compat.sdapi.answers import Wanted
 from api.compat.sdapi.asked import Asked
-from api.compat.sdapi.bodies import ExtraBatch, ExtraSingle, Generation, Img2Img, OnePicture, Options, Txt2Img
+from api.compat.sdapi.bodies import ExtraBatch, ExtraSingle, Generation, Img2ImgRequest, OnePicture, Options, Txt2Img
 from api.compat.sdapi.pictures import decoded, encoded
 from api.compat.sdapi.views import JSON, answered, answering, as_json
 from api.http.body import read_json
@@ -28,7 +28,7 @@ from shared.errors import NotFound
 from shared.infotext.grammar import taken_apart
 from shared.params.codecs import SIZE
 
-_BODIES: Final = (Txt2Img, Img2Img, ExtraSingle, ExtraBatch, OnePicture, Options)
+_BODIES: Final = (Txt2Img, Img2ImgRequest, ExtraSingle, ExtraBatch, OnePicture, Options)
 
 blueprint = door("Stable Diffusion web UI", __name__, f"{SDAPI}v1", errors.ERRORS, _BODIES)
 
@@ -48,10 +48,10 @@ def txt2img() -> Response:
     return _generated(Txt2Img, generation.txt2img)
 
 
-@blueprint.post("/img2img", responses=JSON, openapi_extensions=takes(Img2Img))
+@blueprint.post("/img2img", responses=JSON, openapi_extensions=takes(Img2ImgRequest))
 def img2img() -> Response:
     """Render pictures from a picture, or repaint a part of it, and answer when they are complete."""
-    return _generated(Img2Img, generation.img2img)
+    return _generated(Img2ImgRequest, generation.img2img)
 
 
 @blueprint.post("/extra-single-image", responses=JSON, openapi_extensions=takes(ExtraSingle))
