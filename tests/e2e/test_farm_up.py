@@ -263,7 +263,11 @@ def test_ctrl_c_cancels_what_is_rendered(farm: farms.Up, environ: dict[str, str]
 
 @pytest.mark.parametrize(
     "command",
-    [("status",), ("models",), pytest.param(("logs",), marks=pytest.mark.nightly), ("db", "upgrade")],
+    [
+        *(pytest.param((name,), marks=pytest.mark.nightly) for name in ("status", "logs")),
+        ("models",),
+        ("db", "upgrade"),
+    ],
     ids=" ".join,
 )
 def test_command_answers_people_and_programs(farm: farms.Up, environ: dict[str, str], command: tuple[str, ...]):

@@ -56,7 +56,7 @@ def test_command_without_a_farm_says_how_to_start_one(command: list[str], tmp_pa
     assert "Traceback" not in answer.stderr
 
 
-@pytest.mark.parametrize("command", ["api", "worker", "db"])
+@pytest.mark.parametrize("command", ["api", pytest.param("worker", marks=pytest.mark.nightly), "db"])
 def test_part_without_its_servers_says_what_to_set(command: str, tmp_path: Path):
     answer = farm(*([command, "upgrade"] if command == "db" else [command]), FARM_HOME=str(tmp_path))
     assert answer.returncode == 1

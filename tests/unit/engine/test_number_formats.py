@@ -45,7 +45,7 @@ def write(path: Path, header: object, weights: bytes = b"") -> Path:
     return path
 
 
-@pytest.mark.parametrize("ending", ["scale_weight", "weight_scale"])
+@pytest.mark.parametrize("ending", ["scale_weight", *by_night("weight_scale")])
 @pytest.mark.parametrize("form", [torch.float8_e4m3fn, *by_night(torch.float8_e5m2)])
 def test_a_weight_with_a_scale_is_multiplied_by_it(
     ending: str, form: torch.dtype, small_file: Small, tmp_path: Path, cpu: Device
