@@ -73,6 +73,8 @@ class PictureFilter(BaseModel):
         """A day stands for its first moment, or behind its last one, in UTC."""
         if given == "":
             return None
+        if isinstance(given, int | float):
+            raise ValueError("is a number")  # noqa: TRY004 - what pydantic expects
         try:
             day = date.fromisoformat(given) if isinstance(given, str) else given
         except ValueError:

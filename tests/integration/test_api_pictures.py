@@ -83,6 +83,11 @@ def test_a_filter_that_makes_no_sense_is_refused_by_name(client, field, value):
     assert problem["accepted"]
 
 
+def test_a_number_is_no_moment_of_a_filter(client):
+    answer = client.post(f"{PICTURES}/zip", json={"filter": {"from": 0}})
+    assert (answer.status_code, "from" in answer.get_json()["errors"][0]["field"]) == (422, True)
+
+
 def test_pages_in_an_order_lead_on_and_no_cursor_of_another_is_taken(client, make):
     jobs = [
         make(prompt="in order", seed=seed, checkpoint=f"{name}, {name}-1 [0123456789]")

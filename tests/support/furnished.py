@@ -42,11 +42,11 @@ def furnish(app: Flask, headers: dict[str, str], models: Path) -> str:
     assert shown == SHOWN
     _lay_beside(services, shown)
     list_pictures(services.sessions)
-    for _ in range(2):
+    for draft in ({"steps": 2}, {"every": 2}):
         post("jobs", **_SMALL | {"prompt": "fail: on purpose"})
         post("jobs", **_SMALL, pool=WAITING, count=2)
         post("jobs", **_SMALL, pool=WAITING, hold=True)
-        post("jobs", **_SMALL, pool=WAITING, sweep={"axes": axes, "draft": {"every": 2}})
+        post("jobs", **_SMALL, pool=WAITING, sweep={"axes": axes, "draft": draft})
     for _ in range(2):
         post("shares", job=shown)
         webhook = post("webhooks", url="https://there.example/hook")["id"]
