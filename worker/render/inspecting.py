@@ -10,12 +10,12 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from worker.engine.loading import without_scipy
+from worker.engine.loading import lean_imports
 
-without_scipy.install()
+with lean_imports.lean():
+    from worker.engine.loading import inspect, places
 
-from worker.engine.loading import inspect, places  # noqa: E402
-from worker.render.inspector_question import PLACES  # noqa: E402
+from worker.render.inspector_question import PLACES
 
 
 def answer(question: bytes) -> bytes:
