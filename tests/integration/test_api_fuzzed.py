@@ -42,7 +42,7 @@ LASTING = {"/api/v1/events", "/api/v1/jobs/{job_id}/events", "/replicate/v1/pred
 REFUSING = {
     "POST /sdapi/v1/interrogate",  # no farm describes pictures
     # These need two or three things at once, which not every night brings together.
-    "GET /api/v1/models/{sha256}/preview.webp",
+    "GET /api/v1/webhooks/deliveries/{delivery_id}",
     "PATCH /api/v1/jobs/{job_id}",
     "POST /api/v1/controlnet/preview",
     "POST /api/v1/jobs/{job_id}/approve",

@@ -35,6 +35,7 @@ def furnish(app: Flask, headers: dict[str, str], models: Path) -> str:
     services: Services = app.extensions[EXTENSION]
     paint = InstantWorker(services)
     services.tickets.publish = lambda pool, count: None if pool == WAITING else paint(pool, count)
+    (models / "demo.safetensors").touch()
     (models / "demo.preview.png").write_bytes(picture())
     post = partial(_post, app, headers)
     axes = [{"field": "seed", "values": "1-2"}]
