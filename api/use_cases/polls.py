@@ -11,8 +11,8 @@ import time
 from hashlib import sha256
 from typing import Final
 
-from api.kept_jobs import Answer, KeptJob
-from api.schemas.jobs import JobBody
+from api.kept_jobs import Answer, KeptJob, Running
+from api.schemas.jobs import NOTHING_LIVE, JobBody
 from api.services import Services
 from api.use_cases import jobs
 from shared.accounts.principal import Principal
@@ -32,12 +32,15 @@ def poll(services: Services, who: Principal, job_id: int) -> Answer:
         raise no_job(job_id)
     if version.rows is None:
         return answer(jobs.job(services, who, job_id))
-    with services.kept_jobs.turn(job_id):  # of those who poll it at once the first one reads it
-        kept = services.kept_jobs.find(job_id, version.rows, time.monotonic())
-        if kept is None:
-            kept = _read(services, who, job_id, version.rows)
-            services.kept_jobs.keep(job_id, kept)
-    return kept.answer or answer(jobs.shown(services, kept.view, kept.waiting))
+    kept = services.kept_jobs.find(job_id, version.rows, time.monotonic())
+    if kept is None:
+        with services.kept_jobs.turn(job_id):  # of those who poll it at once the first one reads it
+            kept = services.kept_jobs.find(job_id, version.rows, time.monotonic())
+            if kept is None:
+                kept = _read(services, who, job_id, version.rows)
+                services.kept_jobs.keep(job_id, kept)
+    known = kept.known
+    return known if isinstance(known, Answer) else answer(jobs.shown(services, known.view, known.waiting))
 
 
 def _read(services: Services, who: Principal, job_id: int, rows: str) -> KeptJob:
@@ -46,8 +49,9 @@ def _read(services: Services, who: Principal, job_id: int, rows: str) -> KeptJob
     view = transact(services.sessions, lambda session: queries.job(session, who.scope, job_id))
     waiting = jobs.waiting(services, view)
     until = asked_at + (_WAITING_SECONDS if waiting else _KEPT_SECONDS)
-    whole = None if view.counts[ImageState.RUNNING] else answer(jobs.shown(services, view, waiting))
-    return KeptJob(rows, until, view, waiting, whole)
+    whole = answer(JobBody.from_view(view, NOTHING_LIVE, waiting))
+    is_running = view.counts[ImageState.RUNNING] > 0
+    return KeptJob(rows, until, Running(view, waiting, len(whole.body)) if is_running else whole)
 
 
 def answer(body: JobBody) -> Answer:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from shared.accounts import audit
 from shared.accounts.audit import Action
-from shared.accounts.limits import AS_ROLE, LIMITS, OwnerLimits, words, written
+from shared.accounts.limits import AS_ROLE, LIMITS, OwnerLimits, words
 from shared.accounts.principal import Principal
 from shared.db.tables import OwnerLimit
 
@@ -79,7 +79,8 @@ def change(session: Session, owner: str, wanted: Mapping[str, Any], by: Principa
     """
     known = session.get(OwnerLimit, owner, populate_existing=True, with_for_update=True)
     before = dict(known.given) if known else {}
-    changed = {name: value for name, value in wanted.items() if written(value) != written(before.get(name, AS_ROLE))}
+    asked = {name: [*value] if isinstance(value, tuple) else value for name, value in wanted.items()}  # as in JSON
+    changed = {name: value for name, value in asked.items() if value != before.get(name, AS_ROLE)}
     if changed:
         given = {name: value for name, value in changed.items() if value != AS_ROLE}
         dropped = [name for name in changed if name not in given]

@@ -66,6 +66,8 @@ def _names(value: object) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(checked_text(one).strip() for one in given))
     if not 1 <= len(names) <= _MOST_NAMES or not all(0 < len(one) <= _LONGEST_NAME for one in names):
         raise ValueError
+    if any("," in one for one in names) or names in [(NONE,), (AS_ROLE,)]:  # written down, it would be another limit
+        raise ValueError
     return names
 
 

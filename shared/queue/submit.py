@@ -87,8 +87,10 @@ _UPSCALE_CLASS: Final = 13  # the cells of a tile's result at four times its siz
 
 _JOB: Final = insert(Job).on_conflict_do_nothing(index_elements=[Job.owner, Job.idempotency_key]).returning(Job)
 
+# By name: the same statement comes again on a connection for as long as that lasts, and a migration may add columns.
+_COLUMNS: Final = ", ".join(column.name for column in Image.__table__.columns)
 # Images that differ by their seeds alone are one row of `alike`; each image of a sweep is one of its own.
-_IMAGES: Final = text("""
+_IMAGES: Final = text(f"""
     WITH noted AS (
         INSERT INTO history (event, job_id, detail) VALUES (:event, :job_id, :owner)
     ),
@@ -112,10 +114,10 @@ _IMAGES: Final = text("""
         CROSS JOIN generate_series(number - 1, CASE WHEN :is_sweep THEN number ELSE count END - 1) AS index
         WHERE jobs.id = :job_id
         ORDER BY index
-        RETURNING *
+        RETURNING {_COLUMNS}
     )
-    SELECT * FROM recorded ORDER BY index LIMIT :shown
-""")
+    SELECT {_COLUMNS} FROM recorded ORDER BY index LIMIT :shown
+""")  # noqa: S608 - a constant
 _RECORDED: Final = select(Image).from_statement(_IMAGES)
 
 

@@ -122,6 +122,13 @@ def test_progress_of_what_runs_is_not_kept(services, poll, submitted, hand):
     hand.run(transitions.finish, ours, 9)
 
 
+def test_kept_job_is_told_without_waiting_for_those_that_are_read(services, poll, submitted, monkeypatch):
+    path = submitted()
+    first = poll(path)
+    monkeypatch.setattr(services.kept_jobs, "turn", None)  # of a job that is read somewhere, and shares the turn
+    assert poll(path) == first
+
+
 def test_why_it_waits_is_asked_again_after_a_while(poll, submitted, hand, monkeypatch):
     monkeypatch.setattr(polls, "_WAITING_SECONDS", -1.0)
     first, second = submitted(), submitted()

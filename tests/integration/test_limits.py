@@ -15,12 +15,13 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import OperationalError
 
 from cli import limits as cli_limits
-from shared.accounts import audit
+from shared.accounts import audit, limit_rows
 from shared.accounts.limits import NO_LIMITS, OwnerLimits
+from shared.accounts.principal import Principal, Role
 from shared.admission import allowance
 from shared.db.owner_locks import OwnerLock, lock_owner
 from shared.db.sessions import transact
-from shared.db.tables import Image, Job, ModelFile
+from shared.db.tables import Image, Job, ModelFile, OwnerLimit
 from shared.errors import Refused
 from tests.support.queueing import Farmhand
 from tests.unit.test_decode import encoded
@@ -272,6 +273,16 @@ def test_jobs_that_name_no_checkpoint_and_no_pool_take_the_first_that_are_allowe
     assert ask(bare).get_json()["pool"] == "default"
 
 
+def test_what_is_set_is_told_from_what_only_reads_alike(sessions):
+    root, names = Principal("root", Role.ADMIN), {"checkpoints": ["a,b"]}  # as versions before took them
+    transact(sessions, lambda session: session.add(OwnerLimit(owner="ann", given=names)))
+    wanted = {"checkpoints": ("a", "b"), "pools": None}
+    row = transact(sessions, lambda session: limit_rows.change(session, "ann", wanted, root))
+    assert row.given == {"checkpoints": ["a", "b"], "pools": None}
+    transact(sessions, lambda session: limit_rows.change(session, "ann", wanted, root))
+    assert len(transact(sessions, audit.listed)) == 1, "what is as before is not set again"
+
+
 def test_source_pictures_find_the_room_that_is_the_owners_own(app, set_limits):
     set_limits({"upload_mb": 0})
     client, mine = app.test_client(), {"X-API-Key": "anns-long-key"}
@@ -298,6 +309,7 @@ def test_workers_learn_how_many_images_the_role_lets_run(ask, app, set_limits, s
     [({"queue": 1}, "queue"), ({"queued": -1}, "queued"), ({"queued": True}, "queued"), ({"queued": 1e9}, "queued"),
      ({"queued": "9" * 4000}, "queued"), ({"running": [1]}, "running"), ({"checkpoints": []}, "checkpoints"),
      ({"pools": ["x", 1]}, "pools"), ({"pools": ["\ud800"]}, "pools"),
+     ({"checkpoints": ["a,b"]}, "checkpoints"), ({"pools": ["none"]}, "pools"),
      ({"checkpoints": ["a\0b"]}, "checkpoints"), ({"urgent": "perhaps"}, "urgent"), ([], "body")],
 )  # fmt: skip
 def test_limits_that_cannot_be_are_refused_by_their_name(set_limits, given, field):

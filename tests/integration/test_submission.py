@@ -23,6 +23,8 @@ from shared.media import uploads
 from shared.media.decode import Picture
 from shared.media.storage import upload_key
 from shared.models.catalogue import Catalogue
+from shared.queue.submit import submit
+from tests.support.admissions import admitted
 from tests.support.statements import statements
 from tests.support.waiting import until
 
@@ -125,6 +127,17 @@ def test_a_submission_takes_little_longer_than_reading_so_many_files(client, ses
     read = seconds(lambda: transact(sessions, Catalogue.read))
     assert seconds(lambda: client.post(JOBS, json={"steps": 2, **EVERY_NAME})) < 3 * read + 0.1
     assert seconds(lambda: client.post(JOBS, json={"steps": 2, **MISSPELT})) < 10 * read + 0.1
+
+
+def test_connection_that_has_submitted_before_submits_after_a_migration_adds_a_column(sessions, checkpoint_factory):
+    checkpoint_factory("demo")
+    with sessions() as session:  # which is rolled back
+        admission = admitted(session, {"prompt": "sea", "steps": 2})
+        for _ in range(7):  # the driver has the server prepare what comes again and again
+            submit(session, admission)
+        # In a block: of a bare ALTER the driver would take notice.
+        session.execute(text("DO $$ BEGIN ALTER TABLE images ADD COLUMN of_a_later_version text; END $$"))
+        assert len(submit(session, admission).images or ()) == 1
 
 
 # All of a submission, or nothing.
