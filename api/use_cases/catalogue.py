@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -59,12 +59,19 @@ def offered(
 ) -> Catalogue:
     """Return the first files of these kinds that hold the words of a search, and all that have one of the names.
 
-    Without a search also the checkpoints that the caller's jobs may use, where they may use some alone.
+    Of checkpoints the first that the caller's jobs may use, however their limit names them.
     """
     limits = services.limits(who)
-    listing = Listing(kinds, search, limits.first_checkpoint)
-    names = [*named, *(() if search else limits.of_owner.checkpoints or ())]
-    return transact(services.sessions, partial(listed, listing=listing, most=OFFERED, named=names))
+
+    def read(session: Session) -> Catalogue:
+        listing = Listing(kinds, search, first=limits.first_checkpoint)
+        if (allowed := limits.of_owner.checkpoints) is not None and "checkpoint" in kinds:
+            known = services.catalogue.read(session)
+            open_to_them = {file.path for text in allowed for file in known.meant(text, "checkpoint")}
+            listing = replace(listing, checkpoints=frozenset(open_to_them))
+        return listed(session, listing, OFFERED, named)
+
+    return transact(services.sessions, read)
 
 
 class Part(NamedTuple):

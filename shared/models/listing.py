@@ -41,6 +41,7 @@ class Listing:
     first: str = ""  # name, title or path of the checkpoint that comes before the others
     base: Entry | None = None  # the checkpoint that adapters are for: those that do not fit it come last
     usable: bool | None = None  # those that can be used, or those that cannot; None: all
+    checkpoints: frozenset[str] | None = None  # paths: of checkpoints these alone; None: all
 
     def groups(self, session: Session) -> list[Group]:
         """Return how many files there are of each kind, architecture and prediction."""
@@ -78,7 +79,9 @@ class Listing:
         is_there = ModelFile.reason.is_distinct_from(GONE)
         is_of_kind = ModelFile.kind.in_(self.kinds) if self.kinds else literal(value=True)
         is_in_state = literal(value=True) if self.usable is None else ModelFile.usable == self.usable
-        return and_(is_there, is_of_kind, is_in_state, *map(_holds, self.search.split()))
+        is_allowed = literal(value=True) if self.checkpoints is None else ModelFile.path.in_(self.checkpoints)
+        is_open = or_(ModelFile.kind != "checkpoint", is_allowed)
+        return and_(is_there, is_of_kind, is_in_state, is_open, *map(_holds, self.search.split()))
 
     def _order(self) -> list[ColumnElement[Any]]:
         """Return what files are ordered by: those that do not fit come last, and then by their kinds."""

@@ -241,6 +241,24 @@ def test_an_owner_uses_what_is_allowed(ask, app, set_limits):
     assert ('value="other ' in form, 'value="third ' in form) == (True, False)
 
 
+def test_checkpoints_are_offered_however_a_limit_names_them(app, set_limits, sessions, checkpoint_factory, monkeypatch):
+    monkeypatch.setattr("api.use_cases.catalogue.OFFERED", 1)
+    checkpoint_factory("twin", path="a/twin.safetensors", sha256="1" * 64)
+    checkpoint_factory("twin", path="b/twin.safetensors", sha256="2" * 64)
+    client, mine = app.test_client(), {"X-API-Key": "anns-long-key"}
+    for named in ("b/twin", "2" * 10, "2" * 64):
+        set_limits({"checkpoints": [named]})
+        form, search, closed = (
+            client.get(path, headers=mine).text
+            for path in ("/", "/choices?field=checkpoint&search=twin", "/choices?field=checkpoint&search=demo")
+        )
+        shown = [["demo [" in page, "twin [111" in page, "twin [222" in page] for page in (form, search, closed)]
+        assert shown == [[False, False, True], [False, False, True], [False] * 3], named
+    [model] = client.get("/v1/models", headers=mine).get_json()["data"]
+    assert model["id"] == "twin [2222222222]", "there is another twin, which is closed"
+    assert client.get(f"/v1/models/{model['id']}", headers=mine).get_json() == model
+
+
 def test_a_draft_is_approved_within_what_its_owner_may_use_by_then(ask, app, set_limits, sessions):
     set_limits({"urgent": True})
     sweep = {"axes": [{"field": "checkpoint", "values": "demo,other"}], "draft": {"steps": 1}}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
-from api.compat.models import allowed, known_checkpoints
+from api.compat.models import known_checkpoints
 from api.services import Services
 from shared.accounts.principal import Principal
+from shared.admission.checkpoints import allowed_checkpoints
 from shared.errors import NotFound
 
 _NANOSECONDS: Final = 10**9
@@ -18,7 +18,7 @@ _NANOSECONDS: Final = 10**9
 class OpenAIModelBody(BaseModel):
     """A checkpoint."""
 
-    id: str = Field(description="Its name; its title, where several have that name.")
+    id: str = Field(description="Its name; its title, where that name alone would mean several.")
     object: Literal["model"] = "model"
     created: int = Field(description="When its file was written, seconds since 1970.")
     owned_by: Literal["stepfarm"] = "stepfarm"
@@ -33,9 +33,10 @@ class ModelListBody(BaseModel):
 
 def listed(services: Services, who: Principal) -> ModelListBody:
     """Return the checkpoints that the caller may use."""
-    usable = allowed(services, who)
-    names = Counter(file.name for file in usable)
-    ids = [file.name if names[file.name] == 1 else file.title for file in usable]
+    known = known_checkpoints(services)
+    usable = allowed_checkpoints(known, services.limits(who))
+    # A name is looked up among all that are usable, also those that are closed to the caller.
+    ids = [file.name if known.only(file.name, "checkpoint") else file.title for file in usable]
     times = [file.mtime_ns // _NANOSECONDS for file in usable]
     return ModelListBody(data=[OpenAIModelBody(id=name, created=at) for name, at in zip(ids, times, strict=True)])
 
