@@ -226,7 +226,7 @@ def retry(services: Services, who: Principal, job_id: int, index: int | None = N
         owner = queries.owner(session, who.scope, job_id)
         if queries.state(session, who.scope, job_id).is_final:  # which opens it again
             backlog.check(session, owner, services.settings.limits)
-        limits = _limits(services, who, owner).of_owner
+        limits = _limits(services, session, who, owner).of_owner
         allowance.check(session, allowance.again(session, owner, job_id, index), limits)
         images = dependencies.retry(session, who.scope, job_id, index)
         return images, _noted(session, who, Action.JOB_RETRIED, job_id)
@@ -275,7 +275,7 @@ def approve(services: Services, who: Principal, job_id: int) -> Submitted:
         owner, key = queries.owner(session, who.scope, job_id), f"draft {job_id}"
         if submission := repeated(session, owner, key, key):
             return queries.job(session, who.scope, submission.job.id), False
-        limits = _limits(services, who, owner)
+        limits = _limits(services, session, who, owner)
         admission = drafts.in_full(session, who.scope, job_id, limits)
         allowance.check(session, Asked.by(admission), limits.of_owner, key)
         submission = record(session, admission, key)
@@ -314,9 +314,9 @@ def admitted(services: Services, session: Session, request: JobRequest) -> Admis
     return admission
 
 
-def _limits(services: Services, who: Principal, owner: str) -> Limits:
+def _limits(services: Services, session: Session, who: Principal, owner: str) -> Limits:
     """Return the limits of admission for a job's owner, also where an admin acts."""
-    return services.limits(who if owner == who.owner else services.keyring.person(owner))
+    return services.limits(who if owner == who.owner else services.keyring.person(session, owner))
 
 
 def _noted(session: Session, who: Principal, action: Action, job_id: int) -> queries.JobView:

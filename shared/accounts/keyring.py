@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Final
 
 import structlog
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.accounts import keys, limit_rows
@@ -21,6 +22,7 @@ from shared.accounts.keys import Standing
 from shared.accounts.limit_rows import LimitRow
 from shared.accounts.principal import LOCAL, Principal, Role
 from shared.db.sessions import Sessions, transact
+from shared.db.tables import BrowserSession
 from shared.errors import Unavailable
 
 log = structlog.get_logger(__name__)
@@ -128,17 +130,17 @@ class Keyring:
         row = (self._known.limits if self._known else {}).get(who.owner) or LimitRow(who.owner, {})
         return replace(who, limits=row.over(self._of_roles[who.role]))
 
-    def person(self, owner: str) -> Principal:
-        """Return an owner who does not ask, in the highest role that keys or the settings give them, with limits.
+    def person(self, session: Session, owner: str) -> Principal:
+        """Return an owner who does not ask, in the highest role that keys, a provider or the settings give them.
 
-        They are as old as what is known of keys, which each request looks at.
+        Keys and limits are as old as what is known of them, which each request looks at.
         """
         known = self._known
-        every = (LOCAL, *self._fixed.values(), *(known.principals if known else ()))
-        roles = [who.role for who in every if who.owner == owner]
-        role = next((role for role in reversed(Role) if role in roles), None)
-        if role is None:  # they sign in elsewhere
-            role = Role.ADMIN if owner in self._settings.admin_names else Role(self._settings.sign_in_role)
+        every = (*self._fixed.values(), *(known.principals if known else ()))
+        of_provider = select(BrowserSession.role).where(BrowserSession.owner == owner)
+        roles = {*(who.role for who in every if who.owner == owner), *session.scalars(of_provider)}
+        highest = next((role for role in reversed(Role) if role in roles), Role(self._settings.sign_in_role))
+        role = Role.ADMIN if owner in self._settings.admin_names else highest
         row = (known.limits if known else {}).get(owner) or LimitRow(owner, {})
         limits = replace(row.over(self._of_roles[role]), is_told=True)  # workers hear it from the owner's own requests
         return Principal(owner, role, limits=limits)

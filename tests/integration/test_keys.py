@@ -54,6 +54,26 @@ def make(sessions):
     return made
 
 
+@pytest.mark.parametrize(
+    ("owner", "role"),
+    [("ann", Role.USER), ("oz", Role.OPERATOR), ("pat", Role.OPERATOR), ("local", Role.USER), ("nobody", Role.USER)],
+)
+def test_who_does_not_ask_has_the_highest_role_of_keys_and_sessions(app, make, sessions, owner, role):
+    for name, given in (("ann", Role.USER), ("oz", Role.OPERATOR), ("oz", Role.VIEWER)):
+        make(name, given)
+    begun = {("pat", Role.OPERATOR), ("pat", ""), ("ann", None)}
+    rows = [BrowserSession(digest=f"{one}", owner=one[0], key_mark="m", role=one[1]) for one in begun]
+    ring = app.extensions[EXTENSION].keyring
+    ring.refresh()
+
+    def asked(session):
+        session.add_all(rows)
+        session.flush()
+        return ring.person(session, owner).role
+
+    assert transact(sessions, asked) == role
+
+
 def test_the_first_key_is_an_admins_and_closes_the_farm(client, clock):
     refused = client.post(KEYS, json={"name": "laptop"})
     assert (refused.status_code, [one["field"] for one in refused.get_json()["errors"]]) == (422, ["role"])
