@@ -21,7 +21,7 @@ WORDS: Final = {
     Action.LIMITS_SET: lazy("set limits"),
     Action.LIMITS_CLEARED: lazy("cleared limits"),
     Action.OWNER_WIPED: lazy("deleted everything of an owner"),
-    Action.SIGNED_IN: lazy("signed in"),
+    Action.SESSION_BEGUN: lazy("signed in"),
     Action.SIGN_IN_REFUSED: lazy("was not signed in"),
     Action.WORKER_DRAINED: lazy("paused a worker"),
     Action.WORKER_RESUMED: lazy("resumed a worker"),

@@ -13,7 +13,7 @@ from typing import Final
 from api.languages import lazy, ngettext
 from api.schemas.audit import AuditLineBody
 from api.sentences import said
-from shared.accounts.audit import Action
+from shared.accounts.audit import CUT, Action
 from shared.accounts.limits import AS_ROLE, LIMITS, NONE
 from shared.accounts.principal import Role
 
@@ -54,7 +54,9 @@ def _key(detail: str) -> list[str]:
 
 
 def _limits(detail: str) -> list[str]:
-    """Return each limit with its value; a detail that is too long was cut, and stays as it is."""
+    """Return each limit with its value; a detail that was too long is cut, and stays as it is."""
+    if detail.endswith(CUT):
+        return [detail]
     try:
         pairs = [word.partition("=") for word in shlex.split(detail)]
     except ValueError:

@@ -170,7 +170,7 @@ def _begin_session(who: Principal, mark: str, shown: str, role: str | None = Non
     """Begin a session of who has `shown` what proves it, and write it down."""
 
     def begin(rows: Session) -> str:
-        audit.note(rows, who, Action.SIGNED_IN, "session", whose=who.owner, detail=shown)
+        audit.note(rows, who, Action.SESSION_BEGUN, "session", whose=who.owner, detail=shown)
         return sessions.begin(rows, who.owner, mark, role)
 
     begun = transact(services().sessions, begin)

@@ -20,6 +20,8 @@ from shared.db.tables import AuditLine
 
 _BATCH: Final = 1000
 _LONGEST: Final = 500  # characters of a detail
+CUT: Final = "…"
+"""What a detail ends with that was too long."""
 
 
 class Action(StrEnum):
@@ -30,7 +32,7 @@ class Action(StrEnum):
     LIMITS_SET = "limits.set"
     LIMITS_CLEARED = "limits.cleared"
     OWNER_WIPED = "owner.wiped"
-    SIGNED_IN = "signed.in"
+    SESSION_BEGUN = "session.begun"
     SIGN_IN_REFUSED = "sign-in.refused"
     WORKER_DRAINED = "worker.drained"
     WORKER_RESUMED = "worker.resumed"
@@ -78,7 +80,7 @@ def note(  # noqa: PLR0913 - the columns of a line
             action=action.value,
             object=what,
             whose=whose,
-            detail=storable(detail)[:_LONGEST],
+            detail=_fitting(detail),
         )
     )
     session.flush()
@@ -86,9 +88,15 @@ def note(  # noqa: PLR0913 - the columns of a line
 
 def note_refused_sign_in(session: Session, address: str, reason: str) -> None:
     """Write down that somebody at an address, whose name is not known for sure, was not signed in."""
-    told = storable(reason)[:_LONGEST]
-    session.add(AuditLine(owner=address, role="", action=Action.SIGN_IN_REFUSED.value, object="session", detail=told))
+    told, action = _fitting(reason), Action.SIGN_IN_REFUSED.value
+    session.add(AuditLine(owner=address, role="", action=action, object="session", detail=told))
     session.flush()
+
+
+def _fitting(detail: str) -> str:
+    """Return a detail as a line can hold it."""
+    whole = storable(detail)
+    return whole if len(whole) <= _LONGEST else whole[: _LONGEST - len(CUT)] + CUT
 
 
 def note_job(session: Session, who: Principal, action: Action, whose: str, job_id: int) -> None:

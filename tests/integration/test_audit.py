@@ -171,6 +171,13 @@ def test_the_page_tells_a_line_in_the_readers_language(send, known):
         assert told in english
 
 
+def test_a_detail_that_is_too_long_says_that_it_was_cut(send, known):
+    send("PATCH", "/api/v1/limits/owners/eve", "root", json={"checkpoints": [one * 200 for one in "abc"]})
+    [line] = send("GET", f"{AUDIT}?owner=eve", "root").get_json()["lines"]
+    assert (len(line["detail"]), line["detail"][-2:]) == (500, "c…")
+    assert line["detail"] in send("GET", "/audit?owner=eve&lang=en", "root").text, "it stays as it is"
+
+
 def test_lines_are_found_by_owner_and_action_page_by_page(send, latest, job):
     send("POST", f"/api/v1/jobs/{job}/cancel", "root")
     assert latest(1, "&owner=ann") == [("root", "job.cancelled", "ann")]

@@ -279,7 +279,7 @@ def test_who_was_signed_in_and_who_was_not_is_written_down(set_up, signer, app):
     latest = transact(app.extensions[EXTENSION].sessions, lambda session: audit.listed(session, limit=2))
     assert [(one.owner, one.role, one.action, one.detail) for one in latest] == [
         ("127.0.0.1", "", "sign-in.refused", "The sign-in provider gives ann@example.org no role on this farm."),
-        ("ann@example.org", "user", "signed.in", ISSUER),
+        ("ann@example.org", "user", "session.begun", ISSUER),
     ]
 
 
