@@ -45,4 +45,4 @@ class SessionLookups:
             now = self._clock()
             self._asked = {one: at for one, at in self._asked.items() if at > now - _FOLLOWED_SECONDS}
             followed = frozenset(self._asked)
-        self._ended = {*followed} - {*self._lasting(followed)}
+        self._ended = {*followed} - {*self._lasting(followed)} if followed else set()

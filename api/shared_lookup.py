@@ -20,11 +20,6 @@ class SharedLookup(Generic[T]):
         self._lock = Lock()
         self._looking = Lock()
 
-    @property
-    def waiting(self) -> int:
-        """How many numbers wait for the next look-up."""
-        return len(self._next)
-
     def ask(self, number: int) -> T | None:
         """Return what has this number, or None. Raises what the look-up raises."""
         with self._lock:

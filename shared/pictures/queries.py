@@ -20,6 +20,7 @@ from shared.params.codecs import split_title
 from shared.params.render import RenderParams
 from shared.pictures.filters import ADAPTED, TAGGED, Filter, PictureId
 from shared.pictures.orders import Cursor, Order, walks
+from shared.pictures.words import of_search
 
 MOST_COUNTED: Final = 10_000
 KEPT: Final = timedelta(hours=1)
@@ -160,7 +161,7 @@ _OWNERS: Final = (
 
 def _is_merged(whose: Scope, wanted: Filter) -> bool:
     """True where pictures of everybody are found owner by owner; those that hold something have an index for all."""
-    return whose.owner is None and not (wanted.words or wanted.adapter or wanted.tags)
+    return whose.owner is None and not (of_search(wanted.words) or wanted.adapter or wanted.tags)
 
 
 def _of_each(found: Select[int], most: int) -> Select[int]:

@@ -6,7 +6,9 @@ import time
 
 import pytest
 
-from shared.pictures import words
+from shared.accounts.scope import EVERYBODYS
+from shared.pictures import queries, words
+from shared.pictures.filters import Filter
 
 
 @pytest.mark.parametrize(
@@ -47,6 +49,11 @@ def test_a_search_does_not_find(search, prompt):
 
 def test_a_search_for_several_characters_asks_for_them_side_by_side():
     assert words.of_search("海边房") == ["海边", "边房"]
+
+
+@pytest.mark.parametrize(("search", "is_merged"), [("", True), ("!?", True), ("sea", False)])
+def test_a_search_that_holds_no_word_walks_as_none_does(search, is_merged):
+    assert queries._is_merged(EVERYBODYS, Filter(words=search)) is is_merged
 
 
 @pytest.mark.parametrize("text", ["海边" * 50_000, "a" * 100_000, "<" * 100_000, "(a:1" * 25_000, "é " * 50_000])

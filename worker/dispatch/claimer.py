@@ -56,7 +56,7 @@ class Claimer:
         self._lock = Lock()
         self._avoided: dict[_Avoided, float] = {}  # -> monotonic time until which others have it
         self._avoided_jobs = JobsLeft(_AVOIDED_SECONDS)
-        self._ended = set[str]()  # owners of images that ended here, until a snapshot taken afterwards is looked at
+        self._ended = set[str]()  # owners of images that ended here since a shared snapshot last held nothing to claim
 
     def next(self, ticket: Ticket | None = None) -> Assignment:
         """Claim an image for `ticket`; without one, for a ticket taken from Redis now. Raises Unavailable.
