@@ -24,7 +24,7 @@ from shared.db.tables import ModelFile, Worker
 from shared.errors import Unavailable
 from shared.webhooks import endpoints
 from tests.chaos import plans, points, worker
-from tests.chaos.calm import Troubles
+from tests.chaos.calm import START_SECONDS, Troubles
 from tests.chaos.faults import FAULT
 from tests.chaos.ground import DATABASE, INSIDE, Ground, RestartedProcess, send
 from tests.chaos.people import Asked, People
@@ -55,7 +55,7 @@ class Farm:
         self.receiver = TroubledReceiver()
         self.troubles = Troubles()  # of webhooks
         self._sender_is_back = self.troubles.begin(f"{plans.SENDER} has not begun")
-        self._sender: int | None = None  # the process that sends, as long as it does
+        self._sender: int | None = None  # the process that sends, or is to as soon as it has started
         self.killed: list[Killed] = []
         self.engine = sessions.connect(ground.database_url)
         self.sessions = sessions.sessions(self.engine)
@@ -82,14 +82,15 @@ class Farm:
         self._note_sender()
 
     def _note_sender(self) -> None:
-        """Note when the process that sends webhooks has died, and since when the next one does."""
+        """Note when the process that sends webhooks has died, and since when the next one does, or should."""
         [pid] = {process.pid for process in self.processes if process.name == plans.SENDER}
-        is_sender = self.points.is_sender(pid)
         if self._sender and pid != self._sender:
-            self._sender, self._sender_is_back = None, self.troubles.begin(f"{plans.SENDER} is dead")
-        if is_sender and not self._sender:
-            self._sender = pid
+            self._sender_is_back = self.troubles.begin(f"{plans.SENDER} is dead")
+        if pid and pid != self._sender:
+            self._sender_is_back(START_SECONDS)
+        if self.points.is_sender(pid):
             self._sender_is_back()
+        self._sender = pid
 
     def live_pids(self) -> set[int]:
         return {pid for process in self.processes for pid in process.family()}

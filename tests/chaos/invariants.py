@@ -54,6 +54,7 @@ def problems(farm: Farm) -> list[str]:
             *_of_history(session),
             *_of_outbox(session),
             *_of_dependants(session, farm.people.jobs),
+            *messages.unasked(session, farm.people.jobs),
             *messages.problems(session, farm.receiver.receiver, farm.troubles),
             *_of_sheets(session, storage),
             *_of_files(session, farm, storage),

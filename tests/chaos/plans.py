@@ -14,6 +14,9 @@ SECONDS = 3.0
 OUTAGE_SECONDS = 20.0
 """For how long, at the least, the storage is away in two plans of five, past all leases and waits."""
 
+STOP_SECONDS = 3.5
+"""For how long, at the most, a process is stopped."""
+
 OWNERS = ("ann", "bob", "eve")
 
 
@@ -133,7 +136,8 @@ class _Maker:
             case Kind.KILL:
                 return Action(at, kind, chance.choice([*self._workers * 2, SUPERVISOR, API]))
             case Kind.STOP:
-                return Action(at, kind, chance.choice([*self._workers * 2, SUPERVISOR, API]), self._seconds(0.3, 3.5))
+                target = chance.choice([*self._workers * 2, SUPERVISOR, API])
+                return Action(at, kind, target, self._seconds(0.3, STOP_SECONDS))
             case Kind.CRASH:
                 return Action(at, kind, chance.choice(POINTS))
             case Kind.CUT | Kind.HUSH:

@@ -92,7 +92,7 @@ def rows(farm):
 
 
 def verified(receiver, secret, at=-1):
-    headers, body = receiver.got[at]
+    headers, body, _ = receiver.got[at]
     return Webhook(secret).verify(body, headers)
 
 

@@ -11,9 +11,17 @@ from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 _LONGEST_SILENCE_SECONDS: Final = 60.0
+
+
+class Received(NamedTuple):
+    """A message, and when all of it was there."""
+
+    headers: dict[str, str]
+    body: str
+    at: datetime
 
 
 @dataclass
@@ -23,8 +31,8 @@ class Receiver:
     url: str = ""
     status: int = 204
     headers: dict[str, str] = field(default_factory=dict)
-    got: list[tuple[dict[str, str], str]] = field(default_factory=list)
-    accepted: list[tuple[dict[str, str], str]] = field(default_factory=list)  # of those, answered with success
+    got: list[Received] = field(default_factory=list)
+    accepted: list[Received] = field(default_factory=list)  # of those, answered with success
     arrived_at: dict[str, datetime] = field(default_factory=dict)  # each message that was accepted, the first time
     answers: Event = field(default_factory=Event)
 
@@ -33,11 +41,11 @@ class Receiver:
 
     @property
     def messages(self) -> list[str]:
-        return [headers["webhook-id"] for headers, _ in self.got]
+        return [one.headers["webhook-id"] for one in self.got]
 
     @property
     def bodies(self) -> list[Any]:
-        return [json.loads(body) for _, body in self.got]
+        return [json.loads(one.body) for one in self.got]
 
 
 @contextmanager
@@ -47,12 +55,13 @@ def listening(receiver: Receiver, port: int = 0, turn_seconds: float = 0.01) -> 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-            message = {name.lower(): value for name, value in self.headers.items()}, body
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            message = Received(headers, body, datetime.now(UTC))
             receiver.got.append(message)
             receiver.answers.wait(_LONGEST_SILENCE_SECONDS)
             if receiver.status < HTTPStatus.MULTIPLE_CHOICES:
                 receiver.accepted.append(message)
-                receiver.arrived_at.setdefault(message[0].get("webhook-id", ""), datetime.now(UTC))
+                receiver.arrived_at.setdefault(headers.get("webhook-id", ""), datetime.now(UTC))
             self.send_response(receiver.status)
             for name, value in receiver.headers.items():
                 self.send_header(name, value)
