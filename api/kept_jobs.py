@@ -36,9 +36,9 @@ class Running:
 
 @dataclass(frozen=True)
 class KeptJob:
-    """A job as it was read; it holds while its rows are those of `rows`, and until `until` (monotonic)."""
+    """A job as it was read; it holds while its rows have `fingerprint`, and until `until` (monotonic)."""
 
-    rows: str
+    fingerprint: str
     until: float
     known: Answer | Running
 
@@ -61,11 +61,11 @@ class KeptJobs:
         """Return the lock of who looks for a job here, and reads it if it is not there."""
         return self._turns[job_id % _TURNS]
 
-    def find(self, job_id: int, rows: str, now: float) -> KeptJob | None:
-        """Return what is kept of a job with these rows, unless it is too old."""
+    def find(self, job_id: int, fingerprint: str, now: float) -> KeptJob | None:
+        """Return what is kept of a job whose rows have this fingerprint, unless it is too old."""
         with self._lock:
             kept = self._jobs.get(job_id)
-            if kept is None or kept.rows != rows or kept.until < now:
+            if kept is None or kept.fingerprint != fingerprint or kept.until < now:
                 return None
             self._jobs.move_to_end(job_id)
             return kept

@@ -30,28 +30,28 @@ def poll(services: Services, who: Principal, job_id: int) -> Answer:
     version = services.job_versions.ask(job_id)
     if version is None or not who.scope.holds(version.owner):
         raise no_job(job_id)
-    if version.rows is None:
+    if version.fingerprint is None:
         return answer(jobs.job(services, who, job_id))
-    kept = services.kept_jobs.find(job_id, version.rows, time.monotonic())
+    kept = services.kept_jobs.find(job_id, version.fingerprint, time.monotonic())
     if kept is None:
         with services.kept_jobs.turn(job_id):  # of those who poll it at once the first one reads it
-            kept = services.kept_jobs.find(job_id, version.rows, time.monotonic())
+            kept = services.kept_jobs.find(job_id, version.fingerprint, time.monotonic())
             if kept is None:
-                kept = _read(services, who, job_id, version.rows)
+                kept = _read(services, who, job_id, version.fingerprint)
                 services.kept_jobs.keep(job_id, kept)
     known = kept.known
     return known if isinstance(known, Answer) else answer(jobs.shown(services, known.view, known.waiting))
 
 
-def _read(services: Services, who: Principal, job_id: int, rows: str) -> KeptJob:
-    """Return a job as it is now. If it has changed since `rows` were seen, the next poll sees others."""
+def _read(services: Services, who: Principal, job_id: int, fingerprint: str) -> KeptJob:
+    """Return a job as it is now. If it has changed since `fingerprint` was seen, the next poll sees another."""
     asked_at = time.monotonic()
     view = transact(services.sessions, lambda session: queries.job(session, who.scope, job_id))
     waiting = jobs.waiting(services, view)
     until = asked_at + (_WAITING_SECONDS if waiting else _KEPT_SECONDS)
     whole = answer(JobBody.from_view(view, NOTHING_LIVE, waiting))
     is_running = view.counts[ImageState.RUNNING] > 0
-    return KeptJob(rows, until, Running(view, waiting, len(whole.body)) if is_running else whole)
+    return KeptJob(fingerprint, until, Running(view, waiting, len(whole.body)) if is_running else whole)
 
 
 def answer(body: JobBody) -> Answer:

@@ -21,20 +21,20 @@ _VERSIONS: Final = """
                FROM images
                LEFT JOIN pictures ON pictures.image_id = images.id
                WHERE images.job_id = jobs.id
-           ) END AS rows
+           ) END AS fingerprint
     FROM jobs
     WHERE id = ANY(%(job_ids)s)
 """
 
 
 class Version(NamedTuple):
-    """Whose job it is, and what stands for its rows; None of a large job."""
+    """Whose job it is, and the fingerprint of its rows; None of a large job."""
 
     owner: str
-    rows: str | None
+    fingerprint: str | None
 
 
 def versions(connection: Connection, job_ids: Collection[int]) -> dict[int, Version]:
     """Return the versions of the jobs that exist: two that are equal are of the same job, images and pictures."""
     found = connection.exec_driver_sql(_VERSIONS, {"job_ids": list(job_ids), "most": MOST_IMAGES})
-    return {job_id: Version(owner, rows) for job_id, owner, rows in found}
+    return {job_id: Version(owner, fingerprint) for job_id, owner, fingerprint in found}
