@@ -10,8 +10,7 @@ from cli import terminal
 from cli.terminal import age, table
 from client.client import Client, Json
 
-_ABOUT: Final = "about"
-_HEADINGS: Final = ("age", "who", "action", _ABOUT)
+_HEADINGS: Final = ("age", "who", "action", "about")
 
 
 def show(client: Client, owner: str | None, action: str | None, *, limit: int, as_json: bool) -> None:
@@ -19,7 +18,7 @@ def show(client: Client, owner: str | None, action: str | None, *, limit: int, a
     page = client.audit(owner=owner, action=action, limit=str(limit))
     if as_json:
         return terminal.answer_json(page)
-    return table(_HEADINGS, map(_row, page["lines"]), "There is no such line.", folded=_ABOUT)
+    return table(_HEADINGS, map(_row, page["lines"]), "There is no such line.", folded=("who", "about"))
 
 
 def _row(line: Json) -> tuple[object, ...]:

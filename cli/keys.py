@@ -28,8 +28,7 @@ T = TypeVar("T")
 HERE: Final = Principal("farm keys", Role.ADMIN)
 """People who reach the database may do everything with it anyway."""
 _DEFAULT_OWNER: Final = "admin"
-_NAME: Final = "name"
-_HEADINGS: Final = ("key", "owner", "role", _NAME, "made", "used", "until")
+_HEADINGS: Final = ("key", "owner", "role", "name", "made", "used", "until")
 
 
 def show(settings: Settings, *, everybodys: bool, as_json: bool) -> None:
@@ -44,7 +43,7 @@ def show(settings: Settings, *, everybodys: bool, as_json: bool) -> None:
     if as_json:
         return terminal.answer_json({"keys": found})
     empty = "No key. `farm keys create NAME --role admin` makes the first."
-    return table(_HEADINGS, map(_row, found), empty, folded=_NAME)
+    return table(_HEADINGS, map(_row, found), empty, folded=("owner", "name"))
 
 
 def create(settings: Settings, asked: Mapping[str, object], *, as_json: bool) -> None:

@@ -19,8 +19,7 @@ from shared.settings import Settings
 
 _HERE: Final = Principal("farm limits", Role.ADMIN)  # as of `cli.keys`
 _OWN: Final = ("limit", "at most", "used", "left", "renewed (UTC)")
-_SET: Final = "limits"
-_OWNERS: Final = ("owner", _SET, "set", "by")
+_OWNERS: Final = ("owner", "limits", "set", "by")
 _LEFT_AGAIN: Final = {"queued": "as images start", "running": "as images end", "upload_mb": "as uploads are deleted"}
 
 
@@ -44,7 +43,7 @@ def show(settings: Settings, *, everybodys: bool, as_json: bool) -> None:
     if as_json:
         return terminal.answer_json({"owners": found})
     rows = [_owner_row(row) for row in found if row["limits"]]
-    return table(_OWNERS, rows, "Every owner has the limits of the role.", folded=_SET)
+    return table(_OWNERS, rows, "Every owner has the limits of the role.", folded=("owner", "limits", "by"))
 
 
 def change(settings: Settings, owner: str, words: Sequence[str], *, as_json: bool) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -14,6 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from client import errors as client_errors
 from shared import quantities
@@ -50,6 +51,8 @@ class Terminal(Console):
 out = Terminal(highlight=False, soft_wrap=True)
 err = Terminal(highlight=False, soft_wrap=True, stderr=True)
 
+_FOLDED_WIDTH: Final = 12  # characters that a column keeps that takes several lines
+_GAP: Final = 2  # characters between columns
 _COLOURS = {"succeeded": "green", "ready": "green", "running": "cyan", "failed": "red", "cancelled": "yellow"}
 
 
@@ -86,16 +89,22 @@ def _json(value: object) -> str:
     return json.dumps(value, default=str).replace("\x7f", "\\u007f")
 
 
-def table(headings: Sequence[str], rows: Iterable[Row], empty: str, *, folded: str = "") -> None:
+def table(headings: Sequence[str], rows: Iterable[Row], empty: str, *, folded: Collection[str] = ()) -> None:
     """Print rows under headings, or `empty` if there are none.
 
-    Where a terminal is too narrow every column is cut, or else the one with the heading `folded` takes several lines.
+    Where a terminal is too narrow every column is cut, and a sign says so. Where columns are `folded`, by their
+    headings, those take several lines, and all is shown: the table is wider than the terminal rather than cut.
     """
-    made = Table(*headings, box=None, header_style="bold", pad_edge=False)
-    for column in made.columns if folded else ():
-        column.no_wrap, column.overflow = column.header != folded, "fold"
+    made = Table(*headings, box=None, header_style="bold", pad_edge=False, padding=(0, _GAP // 2))
     for row in rows:
         made.add_row(*("" if cell is None else cell if isinstance(cell, str) else str(cell) for cell in row))
+    least = -_GAP
+    for column in made.columns if folded else ():
+        widest = max(Text.from_markup(str(cell)).cell_len for cell in (column.header, *column.cells))
+        column.no_wrap, column.overflow = column.header not in folded, "fold"
+        column.min_width = widest if column.no_wrap else min(widest, _FOLDED_WIDTH)
+        least += column.min_width + _GAP
+    made.width = least if least > out.width else None
     out.print(made if made.row_count else escape(empty))
 
 

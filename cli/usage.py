@@ -12,8 +12,7 @@ from cli.terminal import table
 from client.client import Client, Json
 from shared.quantities import counted, data_size, duration
 
-_CHECKPOINT: Final = "checkpoint"
-_HEADINGS: Final = ("day", "owner", _CHECKPOINT, "pictures", "GPU time", "size")
+_HEADINGS: Final = ("day", "owner", "checkpoint", "pictures", "GPU time", "size")
 _SHORT: Final = 10  # characters of a hash by which people know a file
 
 
@@ -25,7 +24,7 @@ def show(client: Client, asked: Mapping[str, str | None], *, as_csv: bool, as_js
     if as_json:
         return terminal.answer_json(found)
     empty = f"Nothing was rendered from {found['first']} to {found['last']}."
-    table(_HEADINGS, map(_row, found["days"]), empty, folded=_CHECKPOINT)
+    table(_HEADINGS, map(_row, found["days"]), empty, folded=("owner", "checkpoint"))
     if found["days"]:
         total = found["total"]
         pictures = counted(total["images"], "picture")

@@ -1,14 +1,15 @@
-"""What `farm audit` and `farm limits` say on a terminal of 80 columns."""
+"""What `farm audit`, `farm keys`, `farm limits` and `farm usage` say on a terminal of 80 columns."""
 
 from __future__ import annotations
 
+import re
 from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
-from cli import audit, limits
+from cli import audit, keys, limits, usage
 from cli.main import app
 from shared.accounts.limits import LIMITS
 
@@ -21,7 +22,8 @@ def client(monkeypatch):
     """Stands in for the client of a farm."""
     monkeypatch.setenv("COLUMNS", "80")
     found = SimpleNamespace()
-    monkeypatch.setattr(limits, "connect", lambda _: nullcontext(found))
+    for module in (keys, limits):
+        monkeypatch.setattr(module, "connect", lambda _: nullcontext(found))
     return found
 
 
@@ -36,6 +38,52 @@ def test_a_line_of_the_audit_log_is_shown_whole(client, capsys):
     assert all(word in shown for word in detail.split()[1:])
     assert "…" not in shown
     assert "key 7: laptop" in shown, "nobody asks whose it is"
+
+
+OWNER, NAME = "o" * 60, "the laptop of the large hall on the second floor"
+
+
+def told_of_keys(client):
+    times = {"created_at": LINE["at"], "used_at": None, "expires_at": LINE["at"], "revoked_at": None}
+    client.keys = lambda **_: [{"id": 123_456, "owner": OWNER, "role": "operator", "name": NAME} | times]
+    keys.show(FARM, everybodys=True, as_json=False)
+
+
+def told_of_usage(client):
+    day = {"day": "2026-11-30", "owner": OWNER, "name": NAME, "images": 123_456, "gpu_seconds": 3600.0, "bytes": 10**9}
+    client.usage = lambda **_: {"days": [day], "total": day, "first": "2026-11-30", "last": "2026-11-30"}
+    usage.show(client, {}, as_csv=False, as_json=False)
+
+
+def told_of_limits(client):
+    row = {"owner": OWNER, "limits": {"queued": 1234, "running": 7}, "set_at": LINE["at"], "set_by": "a" * 60}
+    client.owners_limits = lambda: [row]
+    limits.show(FARM, everybodys=True, as_json=False)
+
+
+def told_of_the_audit_log(client):
+    line = LINE | {"owner": OWNER, "action": "sign-in.refused", "object": "key 123456", "detail": NAME}
+    client.audit = lambda **_: {"lines": [line]}
+    audit.show(client, None, None, limit=1, as_json=False)
+
+
+@pytest.mark.parametrize(
+    ("tell", "whole"),
+    [
+        (told_of_keys, ["123456", "operator", "2026-11-30 12:00", *NAME.split()]),
+        (told_of_usage, ["2026-11-30", "123,456", *NAME.split()]),
+        (told_of_limits, ["queued=1234", "running=7"]),
+        (told_of_the_audit_log, ["sign-in.refused", "123456", *NAME.split()]),
+    ],
+)
+def test_beside_a_long_owner_ids_counts_and_words_stand_whole(client, capsys, monkeypatch, tell, whole):
+    for columns in ("80", "30"):
+        monkeypatch.setenv("COLUMNS", columns)
+        tell(client)
+        shown = capsys.readouterr().out
+        assert [word for word in whole if word not in shown] == []
+        assert sum(map(len, re.findall("o{3,}", shown))) == len(OWNER), "the owner is whole, on several lines"
+        assert columns == "30" or max(map(len, shown.splitlines())) <= 80
 
 
 def test_the_help_names_every_limit():
