@@ -19,6 +19,13 @@ def allowed(services: Services, who: Principal) -> list[Entry]:
     return allowed_checkpoints(known_checkpoints(services), services.limits(who))
 
 
+def allowed_one(services: Services, who: Principal, name: str) -> Entry | None:
+    """Return the one checkpoint that a name means; None if there is none, or the caller may not use it."""
+    checkpoints = known_checkpoints(services)
+    found = checkpoints.only(name, "checkpoint")
+    return found if found in allowed_checkpoints(checkpoints, services.limits(who)) else None
+
+
 def known(services: Services, name: str) -> str | None:
     """Return the name of a model if the farm has one of that name, usable or not; None: it takes its first one."""
     return name if known_checkpoints(services).meant(name, "checkpoint") else None

@@ -59,6 +59,7 @@ LISTS = {
     "/": lambda answer: titles(answer.text),
 }
 """Lists of checkpoints by their paths, and how the names are read in the answers."""
+OF_THE_WHOLE_FARM = {"/api/v1/models", "/api/v1/checkpoints", "/models"}
 
 
 @pytest.mark.parametrize("path", LISTS)
@@ -66,6 +67,18 @@ def test_every_list_begins_with_the_first_checkpoint_that_its_reader_may_use(all
     allow("zeta", "beta")
     names = LISTS[path](get(path))
     assert (names[0], "beta" in names) == ("zeta", True)
+    assert ("alpha" in names) is (path in OF_THE_WHOLE_FARM)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/models/{}", "/replicate/v1/models/stepfarm/{}", "/replicate/v1/models/stepfarm/{}/versions"]
+)
+def test_a_checkpoint_that_its_reader_may_not_use_is_no_model_of_other_systems_doors(app, allow, path):
+    allow("zeta", "beta")
+    client, headers = app.test_client(), {"X-API-Key": "anns-long-key"}
+    names = ("zeta", "beta", "alpha", "demo")
+    assert [client.get(path.format(name), headers=headers).status_code for name in names] == [200, 200, 404, 404]
+    assert client.get(path.format("alpha"), headers={"X-API-Key": "roots-long-key"}).status_code == 200
 
 
 def test_a_size_that_is_left_open_is_that_of_the_first_checkpoint_of_its_owner(allow, get):

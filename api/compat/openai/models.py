@@ -6,7 +6,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, Field
 
-from api.compat.models import known_checkpoints
+from api.compat.models import allowed_one, known_checkpoints
 from api.services import Services
 from shared.accounts.principal import Principal
 from shared.admission.checkpoints import allowed_checkpoints
@@ -41,9 +41,9 @@ def listed(services: Services, who: Principal) -> ModelListBody:
     return ModelListBody(data=[OpenAIModelBody(id=name, created=at) for name, at in zip(ids, times, strict=True)])
 
 
-def one(services: Services, name: str) -> OpenAIModelBody:
-    """Return the checkpoint that a name means. Raises NotFound."""
-    found = known_checkpoints(services).only(name, "checkpoint")
+def one(services: Services, who: Principal, name: str) -> OpenAIModelBody:
+    """Return the checkpoint that a name means, if the caller may use it. Raises NotFound."""
+    found = allowed_one(services, who, name)
     if found is None:
-        raise NotFound(f"This farm has no model {name[:80]!r}: GET /v1/models lists those that it has.")
+        raise NotFound(f"This farm has no model {name[:80]!r}: GET /v1/models lists those that you may use.")
     return OpenAIModelBody(id=name, created=found.mtime_ns // _NANOSECONDS)

@@ -47,7 +47,7 @@ def list_models() -> Response:
 @blueprint.get("/models/<path:model>", responses=answers(OpenAIModelBody, 200))
 def model(path: ModelPath) -> Response:
     """Get a checkpoint."""
-    return reply(models.one(services(), path.model))
+    return reply(models.one(services(), auth.principal(), path.model))
 
 
 @blueprint.post("/images/generations", responses=PICTURES, openapi_extensions=GENERATION)

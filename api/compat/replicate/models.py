@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
-from api.compat.models import allowed, known_checkpoints
+from api.compat.models import allowed, allowed_one
 from api.services import Services
 from shared.accounts.principal import Principal
 from shared.errors import NotFound
@@ -91,26 +91,26 @@ def listed(services: Services, who: Principal, root: str) -> ModelPage:
     return ModelPage(results=[_body(file, OWNER, root) for file in allowed(services, who)])
 
 
-def model(services: Services, owner: str, name: str, root: str) -> ReplicateModelBody:
-    """Return a checkpoint by its name. Raises NotFound."""
-    return _body(_one(services, name), owner, root)
+def model(services: Services, who: Principal, owner: str, name: str, root: str) -> ReplicateModelBody:
+    """Return a checkpoint that the caller may use by its name. Raises NotFound."""
+    return _body(_one(services, who, name), owner, root)
 
 
-def versions(services: Services, name: str) -> VersionPage:
+def versions(services: Services, who: Principal, name: str) -> VersionPage:
     """Return the version of a model. Raises NotFound."""
-    return VersionPage(results=[_version(_one(services, name))])
+    return VersionPage(results=[_version(_one(services, who, name))])
 
 
-def version(services: Services, name: str, identifier: str) -> VersionBody:
+def version(services: Services, who: Principal, name: str, identifier: str) -> VersionBody:
     """Return a version of a model. Raises NotFound."""
-    found = _version(_one(services, name))
+    found = _version(_one(services, who, name))
     if not found.id.startswith(identifier):
         raise NotFound(f"The model {name[:80]!r} has no version {identifier[:80]!r}, but {found.id!r}.")
     return found
 
 
-def _one(services: Services, name: str) -> Entry:
-    found = known_checkpoints(services).only(name, "checkpoint")
+def _one(services: Services, who: Principal, name: str) -> Entry:
+    found = allowed_one(services, who, name)
     if found is None:
         raise NotFound(f"This farm has no model {name[:80]!r}.")
     return found

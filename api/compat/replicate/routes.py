@@ -153,19 +153,19 @@ def list_models() -> Response:
 @blueprint.get("/models/<owner>/<name>", responses=answers(ReplicateModelBody, 200) | NOT_FOUND)
 def model(path: ModelPath) -> Response:
     """Get a checkpoint."""
-    return reply(models.model(services(), path.owner, path.name, _root()))
+    return reply(models.model(services(), auth.principal(), path.owner, path.name, _root()))
 
 
 @blueprint.get("/models/<owner>/<name>/versions", responses=answers(VersionPage, 200) | NOT_FOUND)
 def versions(path: ModelPath) -> Response:
     """List the one version of a model."""
-    return reply(models.versions(services(), path.name))
+    return reply(models.versions(services(), auth.principal(), path.name))
 
 
 @blueprint.get("/models/<owner>/<name>/versions/<version>", responses=answers(VersionBody, 200) | NOT_FOUND)
 def version(path: VersionPath) -> Response:
     """Get a version of a model."""
-    return reply(models.version(services(), path.name, path.version))
+    return reply(models.version(services(), auth.principal(), path.name, path.version))
 
 
 @blueprint.post("/files", responses=answers(FileBody, 201) | TOO_LARGE, openapi_extensions=_FILE)
