@@ -7,6 +7,7 @@ import { _ } from "./texts.js";
 const SHOWN = 8000; // milliseconds
 const MOST = 3; // notices at a time
 const PAUSE = 60_000; // milliseconds after which a stream that was refused is asked for again
+const FOR_THE_SIGNED_IN = "/api/v1/samplers"; // costs the farm nothing, and is answered to those alone who are signed in
 const KEPT = "stepfarm.ends"; // in this browser: "off", if the person wants no notices
 
 const place = document.querySelector('[data-shows="ends"]');
@@ -84,15 +85,32 @@ async function hear(event) {
   busy = false;
 }
 
+// A stream was refused, or goes on after that: each tab asks once whether its person is signed out, and says so.
+const ask = () => askFarm(FOR_THE_SIGNED_IN, { cache: "no-store" }).catch(() => {}); // the farm is away
+function askEverywhere() {
+  channel?.postMessage({});
+  ask();
+}
+
 // Follows the ends until `signal` says to stop; the browser itself comes back to a stream that has ended.
 const follow = (signal) => new Promise((leave) => {
   let source = null;
   let waiting = 0;
+  let isRefused = false;
   const open = () => {
     source = new EventSource("/api/v1/events");
-    source.addEventListener("hello", () => { place.dataset.follows = "yes"; });
+    source.addEventListener("hello", () => {
+      place.dataset.follows = "yes";
+      if (isRefused) askEverywhere();
+      isRefused = false;
+    });
     source.addEventListener("ended", hear);
-    source.onerror = () => { if (source.readyState === EventSource.CLOSED) waiting = setTimeout(open, PAUSE); };
+    source.onerror = () => {
+      if (source.readyState !== EventSource.CLOSED) return;
+      if (!isRefused) askEverywhere();
+      isRefused = true;
+      waiting = setTimeout(open, PAUSE);
+    };
   };
   signal.addEventListener("abort", () => {
     clearTimeout(waiting);
@@ -105,7 +123,7 @@ const follow = (signal) => new Promise((leave) => {
 function start() {
   if (channel || !isWanted()) return;
   channel = new BroadcastChannel(name);
-  channel.onmessage = (event) => show(event.data);
+  channel.onmessage = ({ data }) => (data.job ? show(data) : ask());
   const leaving = new AbortController();
   const { signal } = leaving;
   stop = () => {

@@ -33,8 +33,10 @@ def test_a_key_is_made_used_and_revoked_and_its_role_says_what_is_offered(visit)
 
 
 def test_a_page_whose_person_has_signed_out_elsewhere_says_so_and_draws_no_other_page(visit):
-    page = visit("/", cookies=None)  # a session of its own
-    other = page.context.new_page()
+    page = visit("/", cookies=None, told_of_ends=True)  # a session of its own
+    expect(page.locator("[data-follows]")).to_have_count(1)
+    idle, other = page.context.new_page(), page.context.new_page()
+    idle.goto("/pictures")
     other.goto("/keys")
     other.get_by_role("button", name="Sign out").click()
     expect(other.get_by_role("heading", name="Sign in")).to_be_visible()
@@ -47,6 +49,8 @@ def test_a_page_whose_person_has_signed_out_elsewhere_says_so_and_draws_no_other
     expect(link).to_have_attribute("href", "/sign-in?next=%2F")
     expect(page.locator('[data-shows="connection"]')).to_have_text("You are signed out. Sign in again")
     expect(page.locator('[data-shows="sweep-says"]')).to_have_text("")
+    link = idle.get_by_role("link", name="Sign in again")
+    expect(link).to_have_attribute("href", "/sign-in?next=%2Fpictures", timeout=30_000)  # no news come to this page
 
 
 def _make(page: Page, name: str, role: str) -> str:
