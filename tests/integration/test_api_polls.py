@@ -48,8 +48,8 @@ def submitted(client, sent):
     """Submits jobs of ann's, which do not outlive the test."""
     made = []
 
-    def submit(count=1):
-        given = {"prompt": "sea", "steps": 2, "count": count}
+    def submit(count=1, **options):
+        given = {"prompt": "sea", "steps": 2, "count": count, **options}
         made.append(client.post("/api/v1/jobs", json=given, headers=sent["ann"]).get_json()["links"])
         return made[-1]["self"]
 
@@ -67,8 +67,9 @@ def number(path):
     return int(path.rpartition("/")[2])
 
 
-def test_job_that_has_not_changed_is_one_question(services, poll, submitted):
-    path = submitted(count=4)
+def test_job_that_has_not_changed_is_one_question(services, poll, submitted, monkeypatch):
+    monkeypatch.setattr(polls, "_WAITING_SECONDS", 3600.0)
+    path = submitted(count=4, pool="nobody-renders-here")
     first = poll(path)
 
     with statements(services.sessions) as asked:
@@ -102,7 +103,8 @@ def test_what_another_process_does_is_seen_by_the_next_poll(services, poll, subm
     poll(path, status=404)
 
 
-def test_kept_job_is_its_owners(poll, submitted):
+def test_kept_job_is_its_owners(poll, submitted, monkeypatch):
+    monkeypatch.setattr(polls, "_WAITING_SECONDS", 3600.0)
     path = submitted()
     assert poll(path) == poll(path, "root")
     poll(path, "bob", 404)

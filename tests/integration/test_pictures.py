@@ -133,8 +133,15 @@ def test_pictures_of_everybody_stand_in_one_order(make, found, order):
     assert found(None, order=order, limit=1) == found(None, order=order, limit=4) == everybodys
     assert {name: [one for one in everybodys if one in own] for name, own in by_owner.items()} == by_owner
     owners = [name for one in everybodys for name, own in by_owner.items() if one in own]
-    firsts = {"seed": "bob bob local ann local ann", "checkpoint": "bob bob local local ann ann"}
-    assert order not in firsts or owners == firsts[order].split()
+    expected = {
+        "newest": "local local bob bob ann ann",
+        "oldest": "ann ann bob bob local local",
+        "seed": "bob bob local ann local ann",
+        "largest": "ann ann local local bob bob",
+        "smallest": "bob bob local local ann ann",
+        "checkpoint": "bob bob local local ann ann",
+    }
+    assert owners == expected[order].split()
 
 
 def test_pictures_of_everybody_are_filtered_and_counted_and_say_by_what(sessions, make, found):

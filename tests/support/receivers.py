@@ -54,9 +54,13 @@ def listening(receiver: Receiver, port: int = 0, turn_seconds: float = 0.01) -> 
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            length = int(self.headers["Content-Length"])
+            body = self.rfile.read(length)
+            if len(body) < length:  # who sent it died on the way
+                self.close_connection = True
+                return
             headers = {name.lower(): value for name, value in self.headers.items()}
-            message = Received(headers, body, datetime.now(UTC))
+            message = Received(headers, body.decode(), datetime.now(UTC))
             receiver.got.append(message)
             receiver.answers.wait(_LONGEST_SILENCE_SECONDS)
             if receiver.status < HTTPStatus.MULTIPLE_CHOICES:

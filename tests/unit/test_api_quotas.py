@@ -17,6 +17,7 @@ from api.state_lookups import StateLookups
 from shared.db.states import ImageState
 from shared.errors import Unavailable
 from tests.support import loops
+from tests.support.waiting import until
 
 HERE, ELSEWHERE = "192.0.2.1", "192.0.2.2"
 
@@ -103,8 +104,7 @@ def test_looks_that_wait_are_one_question():
 
     lookups = StateLookups(look)
     first = lookups.state(1)
-    while not asked:
-        pass
+    until(lambda: asked)
     rest = [lookups.state(job) for job in (1, 2, 3, 2)]
     may_look.set()
     assert first.result(10) is ImageState.RUNNING
@@ -127,25 +127,32 @@ def test_questions_of_threads_that_come_during_one_are_the_next_one():
         first = threads.submit(lookup.ask, 1)
         begun.wait(10)
         rest = [threads.submit(lookup.ask, number) for number in (1, 2, 3)]
-        while len(lookup._next) < 3:
-            pass
+        until(lambda: len(lookup._next) == 3)
         may_look.set()
         assert [future.result(10) for future in (first, *rest)] == ["one", "one", "two", None]
     assert asked == [[1], [1, 2, 3]]
 
 
 def test_question_that_fails_fails_for_all_who_asked_it_and_for_nobody_after():
-    answers = iter([Unavailable("away"), {1: "one"}])
+    asked, begun, may_look = [], threading.Event(), threading.Event()
 
-    def look(_numbers):
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+    def look(numbers):
+        asked.append(sorted(numbers))
+        begun.set()
+        may_look.wait(10)
+        if len(asked) == 2:
+            raise Unavailable("away")
+        return {1: "one", 2: "two"}
 
     lookup = SharedLookup(look)
-    with pytest.raises(Unavailable):
-        lookup.ask(1)
+    with ThreadPoolExecutor(3) as threads:
+        first = threads.submit(lookup.ask, 1)
+        begun.wait(10)
+        rest = [threads.submit(lookup.ask, number) for number in (1, 2)]
+        until(lambda: len(lookup._next) == 2)
+        may_look.set()
+        assert [type(future.exception(10)) for future in (first, *rest)] == [type(None), Unavailable, Unavailable]
+    assert asked == [[1], [1, 2]]
     assert lookup.ask(1) == "one"
 
 
