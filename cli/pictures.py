@@ -31,7 +31,8 @@ def show(client: Client, filters: Mapping[str, object], most: int, folder: Path 
         empty = "No picture is like that." if filters else "No finished picture yet."
         is_everybodys = filters.get("owner") == EVERYBODY
         rows = [(escape(one["owner"]), *_row(one)) if is_everybodys else _row(one) for one in found]
-        table(("owner", *_PICTURE) if is_everybodys else _PICTURE, rows, empty)
+        headings = ("owner", *_PICTURE) if is_everybodys else _PICTURE
+        table(headings, rows, empty, folded=("owner", "marks", "prompt"))
 
 
 def _saved(client: Client, picture: Json, folder: Path) -> Path:

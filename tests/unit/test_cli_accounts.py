@@ -1,4 +1,4 @@
-"""What `farm audit`, `farm keys`, `farm limits` and `farm usage` say on a terminal of 80 columns."""
+"""What `farm audit`, `farm keys`, `farm limits`, `farm pictures` and `farm usage` say on a terminal of 80 columns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
-from cli import audit, keys, limits, usage
+from cli import audit, keys, limits, pictures, usage
 from cli.main import app
 from shared.accounts.limits import LIMITS
 
@@ -67,12 +67,27 @@ def told_of_the_audit_log(client):
     audit.show(client, None, None, limit=1, as_json=False)
 
 
+def told_of_pictures(client):
+    params = {"seed": 4_294_967_295, "width": 1024, "height": 1024, "prompt": NAME}
+    picture = {
+        "id": "123456.3",
+        "ended_at": LINE["at"],
+        "favourite": True,
+        "tags": [],
+        "params": params,
+        "owner": OWNER,
+    }
+    client.pictures = lambda **_: [picture]
+    pictures.show(client, {"owner": "*"}, 1, None, as_json=False)
+
+
 @pytest.mark.parametrize(
     ("tell", "whole"),
     [
         (told_of_keys, ["123456", "operator", "2026-11-30 12:00", *NAME.split()]),
         (told_of_usage, ["2026-11-30", "123,456", *NAME.split()]),
         (told_of_limits, ["queued=1234", "running=7"]),
+        (told_of_pictures, ["123456.3", "4294967295", "1024x1024", "favourite", "laptop"]),
         (told_of_the_audit_log, ["sign-in.refused", "123456", *NAME.split()]),
     ],
 )
