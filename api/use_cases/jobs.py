@@ -22,7 +22,7 @@ from shared.accounts import audit
 from shared.accounts.audit import Action
 from shared.accounts.principal import Principal
 from shared.accounts.scope import Scope
-from shared.admission import allowance, backlog, changing, drafts
+from shared.admission import allowance, backlog, changing, drafts, renewal
 from shared.admission.admit import admit, prepare
 from shared.admission.allowance import Asked
 from shared.admission.axes.wildcards import Wildcards
@@ -188,7 +188,7 @@ def change(services: Services, who: Principal, job_id: int, given: object) -> Ch
 
     def change_job(session: Session) -> tuple[int, queries.JobView]:
         owner = queries.owner(session, who.scope, job_id)
-        changing.check(session, owner, job_id, wanted, services.limits(who))
+        changing.check(session, owner, job_id, wanted, _limits(services, session, who, owner))
         images = rescheduling.change(session, who.scope, job_id, wanted, by=who.owner)
         audit.note_job(session, who, Action.JOB_CHANGED, owner, job_id)
         return images, queries.job(session, who.scope, job_id)
@@ -226,8 +226,9 @@ def retry(services: Services, who: Principal, job_id: int, index: int | None = N
         owner = queries.owner(session, who.scope, job_id)
         if queries.state(session, who.scope, job_id).is_final:  # which opens it again
             backlog.check(session, owner, services.settings.limits)
-        limits = _limits(services, session, who, owner).of_owner
-        allowance.check(session, allowance.again(session, owner, job_id, index), limits)
+        limits = _limits(services, session, who, owner)
+        renewal.check_again(session, job_id, index, limits)
+        allowance.check(session, allowance.again(session, owner, job_id, index), limits.of_owner)
         images = dependencies.retry(session, who.scope, job_id, index)
         return images, _noted(session, who, Action.JOB_RETRIED, job_id)
 

@@ -8,12 +8,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from shared.accounts.scope import Scope
-from shared.admission import backlog, scheduling
-from shared.admission.named_models import closed_checkpoints
-from shared.admission.parse import refused
+from shared.admission import backlog, renewal
 from shared.db.tables import Image, Job
 from shared.errors import Conflict
-from shared.models.catalogue import Catalogue
 from shared.models.model_set import ModelSet
 from shared.params.scheduling import Scheduling
 from shared.queue import queries
@@ -58,16 +55,6 @@ def in_full(session: Session, whose: Scope, job_id: int, limits: Limits) -> Admi
         language=sweep.language,
         lesson=row.lesson,
     )
-    _check(session, admission, limits)
+    images = ((cell.params, cell.models or admission.models) for cell in cells)
+    renewal.check(session, draft.owner, admission.scheduling, images, limits)
     return admission
-
-
-def _check(session: Session, admission: Admission, limits: Limits) -> None:
-    """Raise Refused if the owner may not ask for this any more."""
-    images = ((cell.params, cell.models or admission.models) for cell in admission.cells)
-    problems = [
-        *closed_checkpoints(Catalogue.read(session, "checkpoint"), images, limits.of_owner.checkpoints),
-        *scheduling.impossible(session, admission.owner, admission.scheduling, limits),
-    ]
-    if problems:
-        raise refused(problems)

@@ -97,16 +97,17 @@ class NamedModels:
 
 
 def closed_checkpoints(
-    catalogue: Catalogue, images: Iterable[tuple[RenderParams, ModelSet]], allowed: Sequence[str] | None
+    catalogue: Catalogue, images: Iterable[tuple[RenderParams, ModelSet]], allowed: Sequence[str]
 ) -> list[FieldError]:
-    """Return the problems of checkpoints, found for these images before, that their owner's jobs may not use now."""
-    if allowed is None:
-        return []
+    """Return the problems of checkpoints, found for these images before, that their owner's jobs may not use now.
+
+    Images whose file is gone or has become another one wait for it, as everybody's do.
+    """
     used = dict.fromkeys(
-        (name, title, getattr(models, _ROLES[name]))
+        (name, title, sha256)
         for params, models in images
         for name, title in params.of_kind("checkpoint").items()
-        if title
+        if title and (sha256 := getattr(models, _ROLES[name]))
     )
     files = {
         sha256: [file for file in catalogue.files if sha256 in {file.sha256, file.weights_sha256}]
@@ -115,7 +116,7 @@ def closed_checkpoints(
     return [
         closed_checkpoint(name, title, allowed)
         for name, title, sha256 in used
-        if not any(catalogue.is_allowed(file, allowed) for file in files[sha256])
+        if files[sha256] and not any(catalogue.is_allowed(file, allowed) for file in files[sha256])
     ]
 
 

@@ -131,8 +131,7 @@ def _unreachable(scheduling: Scheduling, limits: Limits) -> list[FieldError]:
 def _one_pool_too_many(session: Session, owner: str, pool: str) -> list[FieldError]:
     """Return the problem of a pool without a living worker if the owner's jobs name as many such pools as they may.
 
-    Each pool is a queue in Redis, and lanes that every snapshot reads. Simultaneous submissions, and retries, may add a
-    few more.
+    Each pool is a queue in Redis, and lanes that every snapshot reads. Simultaneous submissions may add a few more.
     """
     if pool == DEFAULT_POOL or pool in (served := pools.served(session)) or pools.is_awaited(session, owner, pool):
         return []

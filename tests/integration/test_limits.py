@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 from PIL import Image as Picture
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import OperationalError
 
 from cli import limits as cli_limits
@@ -282,6 +282,40 @@ def test_a_draft_is_approved_within_what_its_owner_may_use_by_then(ask, app, set
     assert whole.status_code == 202
     set_limits({"checkpoints": ["other"]})
     assert ask(path=path).get_json()["id"] == whole.get_json()["id"], "it was approved before"
+
+
+def test_images_are_queued_again_within_what_their_owner_may_use_by_then(ask, app, set_limits):
+    set_limits({"urgent": True})
+    sweep = {"axes": [{"field": "checkpoint", "values": "demo,other"}]}
+    job = ask(JOB | {"sweep": sweep, "urgent": True}).get_json()["id"]
+    ask(path=f"{JOBS}/{job}/cancel")
+    set_limits({"urgent": False, "checkpoints": ["other"], "pools": ["large"]})
+    whole, one = f"{JOBS}/{job}/retry", f"{JOBS}/{job}/images/1/retry"
+    for answer in (ask(path=whole), app.test_client().post(whole, headers={"X-API-Key": "roots-long-key"})):
+        assert {*fields(answer)} == {"checkpoint", "pool", "urgent"}
+    assert {*fields(ask(path=one))} == {"pool", "urgent"}, "its checkpoint is allowed"
+    set_limits({"urgent": True, "pools": "role"})
+    assert (ask(path=one).status_code, ask(path=one).status_code) == (200, 409)
+    assert {*fields(ask(path=whole))} == {"checkpoint"}
+
+
+def test_images_whose_checkpoint_is_gone_wait_for_it_also_where_limits_name_checkpoints(ask, set_limits, sessions):
+    set_limits({"checkpoints": ["demo"]})
+    job = ask().get_json()["id"]
+    ask(path=f"{JOBS}/{job}/cancel")
+    replaced = update(ModelFile).where(ModelFile.name == "demo").values(sha256="f" * 64)
+    transact(sessions, lambda session: session.execute(replaced))
+    assert ask(path=f"{JOBS}/{job}/retry").status_code == 200
+
+
+def test_an_admin_changes_a_job_within_its_owners_limits(ask, app, set_limits):
+    set_limits({"pools": ["default"]})
+    job, roots = ask(JOB | {"hold": True}).get_json()["id"], {"X-API-Key": "roots-long-key"}
+    refused = app.test_client().patch(f"{JOBS}/{job}", json={"urgent": True, "pool": "large"}, headers=roots)
+    assert {*fields(refused)} == {"urgent", "pool"}
+    set_limits({"pools": "role", "urgent": True})
+    changed = app.test_client().patch(f"{JOBS}/{job}", json={"urgent": True, "pool": "large"}, headers=roots)
+    assert changed.status_code == 200
 
 
 def test_jobs_that_name_no_checkpoint_and_no_pool_take_the_first_that_are_allowed(ask, set_limits, sessions):
