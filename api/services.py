@@ -16,10 +16,10 @@ from api.kept_jobs import KeptJobs
 from api.quotas import Places
 from api.readiness import Readiness
 from api.request_rate import RequestRate
-from api.security import sessions as browser_sessions
 from api.session_lookups import SessionLookups
 from api.shared_lookup import SharedLookup
 from api.state_lookups import StateLookups
+from shared.accounts import browser_sessions
 from shared.accounts.keyring import FRESH_SECONDS, Keyring
 from shared.accounts.principal import Principal, Role
 from shared.accounts.scope import EVERYBODYS

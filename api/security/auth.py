@@ -16,11 +16,11 @@ from werkzeug.exceptions import MethodNotAllowed
 
 from api.http import later
 from api.programs import WEB_UI, is_program
-from api.security import proxy_user, rules, sessions
+from api.security import proxy_user, rules
 from api.security.key_guesses import Guesses
 from api.security.origin import SAFE_METHODS
 from api.services import Services, services
-from shared.accounts import audit, keys
+from shared.accounts import audit, browser_sessions, keys
 from shared.accounts.audit import Action
 from shared.accounts.keyring import Keyring
 from shared.accounts.people import person
@@ -171,7 +171,7 @@ def _begin_session(who: Principal, mark: str, shown: str, role: str | None = Non
 
     def begin(rows: Session) -> str:
         audit.note(rows, who, Action.SESSION_BEGUN, "session", whose=who.owner, detail=shown)
-        return sessions.begin(rows, who.owner, mark, role)
+        return browser_sessions.begin(rows, who.owner, mark, role)
 
     begun = transact(services().sessions, begin)
     session.clear()
@@ -188,7 +188,7 @@ def sign_out() -> None:
     """Forget who asked, here and in the browser. Raises Unavailable."""
     identifier = session.get(_SESSION)
     if isinstance(identifier, str):
-        transact(services().sessions, lambda rows: sessions.end(rows, identifier))
+        transact(services().sessions, lambda rows: browser_sessions.end(rows, identifier))
     session.clear()
 
 
@@ -271,7 +271,7 @@ def _cookie_principal(ring: Keyring) -> Principal | None:
     identifier = session.get(_SESSION)
     if not isinstance(identifier, str):
         return None
-    begun = transact(services().sessions, lambda rows: sessions.find(rows, identifier))
+    begun = transact(services().sessions, lambda rows: browser_sessions.find(rows, identifier))
     if begun is None:
         return None
     who = ring.of_mark(begun.key_mark) if begun.role is None else _of_provider(ring, begun)

@@ -14,6 +14,7 @@ from jinja2 import BytecodeCache
 from jinja2.bccache import Bucket
 from werkzeug.routing import Rule
 
+from api import background_polls
 from api.app import create_app
 from api.services import EXTENSION, Services
 from shared.db.sessions import Sessions
@@ -43,6 +44,14 @@ class CompiledTemplates(BytecodeCache):
 def _templates_are_compiled_once() -> None:
     """Every test has an application of its own, and to compile the form's templates takes longer than most tests."""
     Flask.jinja_options = {"bytecode_cache": CompiledTemplates()}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _polls_are_waited_for() -> Iterator[None]:
+    """An application that is closed waits a second for its polls; on a busy machine one would leave its connection."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(background_polls, "_LAST_SECONDS", 30.0)
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

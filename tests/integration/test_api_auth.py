@@ -10,9 +10,9 @@ from werkzeug.test import EnvironBuilder
 
 from api.app import create_app
 from api.security import auth
-from api.security import sessions as browser_sessions
 from api.security.key_guesses import FREE_GUESSES
 from api.services import EXTENSION
+from shared.accounts import browser_sessions
 from shared.accounts.secret import kept_secret
 from shared.db.tables import BrowserSession
 from shared.errors import SettingsError

@@ -306,7 +306,7 @@ def test_fault_of_ours_has_an_id_that_is_in_the_log(client, monkeypatch, caplog,
         raise RuntimeError("a secret of the inside")
 
     link = client.post(JOBS, json={}).headers["Location"]
-    monkeypatch.setattr("api.use_cases.jobs.job", fail)
+    monkeypatch.setattr("shared.queue.queries.job", fail)
     answer = client.get(link)
     assert answer.status_code == 500
     problem = json.loads(answer.data)

@@ -28,7 +28,7 @@ from tests.support.waiting import until
 IMAGES = 1000
 OF_EACH = 4  # who cancel, who retry, who claim
 ENDS = (Event.FINISHED, Event.FAILED, Event.CANCELLED, Event.RETRIED, Event.HANDED_BACK)
-MOST_ROUNDS = 30  # a cancel may always be the first
+MOST_ROUNDS = 30  # a busy machine may start them in an order that leaves nothing to the others
 ROUNDS = 3
 CLAIMS = 8  # of each claimer and round
 
@@ -139,7 +139,9 @@ def test_twelve_bulk_moves_at_once_deadlock_never_and_the_counts_add_up(hands, e
     works = [lambda hand, move=move: move(hand, job.id) for move in (cancel, retry, carry) for _ in range(OF_EACH)]
 
     for turn in count(1):
-        at_once(hands, works)
+        # If the cancels always are the first, nothing else has an image to end: every other round is without them.
+        first = 0 if turn % 2 else OF_EACH
+        at_once(hands[first:], works[first:])
 
         mine = Farmhand(sessions)
         images, found = mine.images(job.id), mine.job(job.id)

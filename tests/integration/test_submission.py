@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
+from threading import get_ident
 
 import psycopg
 import pytest
@@ -167,6 +168,7 @@ class Database:
     ends_connections: bool = False
     sent: list[str] = field(default_factory=list)
     begun: int = 0
+    thread: int = field(default_factory=get_ident)  # whose requests are meant
 
     def __post_init__(self) -> None:
         engine = self.services.engine
@@ -175,9 +177,11 @@ class Database:
         event.listen(engine, "commit", lambda connection: self._next(connection, "COMMIT"))
 
     def _begin(self, _: object) -> None:
-        self.begun += 1
+        self.begun += get_ident() == self.thread
 
     def _next(self, connection, sql: str) -> None:
+        if get_ident() != self.thread:  # what the application asks by itself now and then
+            return
         number = len(self.sent)
         self.sent.append(sql)
         if self.at is None or number < self.at or (number > self.at and not self.lasts):
