@@ -225,6 +225,18 @@ _CIRCLE = text("""
     )
     SELECT first FROM before WHERE id = :job_id ORDER BY first LIMIT 1
 """)
+_LOCK_IMAGES = text(f"SELECT id FROM images WHERE job_id = :job_id AND {OWNED} ORDER BY id FOR UPDATE")  # noqa: S608
+
+
+def lock_images(session: Session, whose: Scope, job_id: int) -> None:
+    """Lock all images of a job, before the lock of its owner: behind that no image may be locked.
+
+    Who held one, and waited for the owner's lock, would wait for ever. Of all states, because an image that another has
+    cancelled or handed back meanwhile would be locked behind it.
+    """
+    session.execute(_LOCK_IMAGES, {"whose": whose.owner, "job_id": job_id})
+
+
 _HOLD = hold_statement(_locked("'held', 'queued'"))
 _SET = text("UPDATE jobs SET after = :after, after_on = :on, waits = :waits WHERE id = :job_id")
 
@@ -232,7 +244,8 @@ _SET = text("UPDATE jobs SET after = :after, after_on = :on, waits = :waits WHER
 def change(session: Session, job_id: int, after: tuple[int, ...] | None, on: DependsOn | None) -> None:
     """Have what waits of a job wait for other jobs from now on; None leaves it as it is, and no jobs release it.
 
-    Takes the place of what held it before. Raises Refused, also where the jobs would wait for each other.
+    Takes the place of what held it before. The caller has locked its images. Raises Refused, also where the jobs would
+    wait for each other.
     """
     owner = session.get_one(Job, job_id).owner
     lock_owner(session, OwnerLock.DEPENDENCIES, owner)  # two at a time could close a circle
@@ -251,7 +264,6 @@ def change(session: Session, job_id: int, after: tuple[int, ...] | None, on: Dep
 
 
 _WAITED = text(f"SELECT owner, after FROM jobs WHERE id = :job_id AND waits AND {OWNED}")  # noqa: S608 - a constant
-_LOCK_RETRIED = text(_locked("'failed', 'cancelled'"))
 _IS_ANY_HELD = text("SELECT EXISTS (SELECT FROM images WHERE job_id = :job_id AND state = 'held')")
 _HOLD_RETRIED = hold_statement(_locked("'queued'"))
 
@@ -266,7 +278,7 @@ def retry(session: Session, whose: Scope, job_id: int, index: int | None = None)
     waited = session.execute(_WAITED, named).one_or_none()
     if waited is None:
         return transitions.retry(session, whose, job_id, index)
-    session.execute(_LOCK_RETRIED, named)
+    lock_images(session, whose, job_id)
     lock_owner(session, OwnerLock.DEPENDENCIES, waited.owner)  # it may close a circle
     session.execute(_LOCK_JOBS, {"jobs": [*waited.after, job_id]})
     images = transitions.retry(session, whose, job_id, index)

@@ -104,13 +104,16 @@ def change(session: Session, whose: Scope, job_id: int, wanted: Change, *, by: s
         "expires_at": wanted.expires_at,
         "sets_deadline": wanted.sets_deadline,
     }
+    changes_dependencies = wanted.after is not None or wanted.on is not None
+    if changes_dependencies:
+        dependencies.lock_images(session, whose, job_id)
     images: int = session.execute(_IMAGES, given).scalar_one()
     if not images:
         raise refusal(session, whose, job_id, None, "changed")
     if wanted.hold is not None:
         with suppress(Conflict):  # it is so already
             (holds.hold if wanted.hold else holds.release)(session, whose, job_id, by=by)
-    if wanted.after is not None or wanted.on is not None:
+    if changes_dependencies:
         dependencies.change(session, job_id, wanted.after, wanted.on)
     session.execute(_JOB, given | {"event": Event.CHANGED, "words": wanted.words})
     return images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
@@ -211,8 +212,12 @@ def _of_files(session: Session, farm: Farm, storage: Storage) -> Iterator[str]:
     yield from (f"{name} lies in the storage, of no committed image" for name in sorted(stored - expected))
 
 
+# Where a new entry begins: what explains one, and the rest of a statement, belong to it.
+_ENTRY = re.compile(r"\n(?=\d{4}-\d\d-\d\d [^\n]*\] (?!DETAIL|HINT|CONTEXT|STATEMENT|QUERY))")
+
+
 def _of_logs(farm: Farm) -> Iterator[str]:
-    for line in farm.postgres_log().splitlines():
+    for line in _ENTRY.split(farm.postgres_log()):
         # Two claims of one worker, the first of them on a connection that was cut, may race for the one struck image.
         if any(word in line for word in ("deadlock", "violates", "PANIC")) and "ix_images_struck" not in line:
             yield f"PostgreSQL logged: {line}"
