@@ -16,10 +16,11 @@ from sqlalchemy.orm import Session
 
 from shared.accounts.scope import EVERYBODYS
 from shared.db import sessions as database
+from shared.db.owner_locks import OwnerLock, lock_owner
 from shared.db.states import ImageState
 from shared.db.tables import History
 from shared.errors import Conflict
-from shared.queue import transitions
+from shared.queue import dependencies, transitions
 from shared.queue.history import Event
 from tests.support.queueing import Farmhand
 from tests.support.servers import fresh_database
@@ -159,6 +160,31 @@ def test_twelve_bulk_moves_at_once_deadlock_never_and_the_counts_add_up(hands, e
     for hand in hands:
         hand.sessions.kw["bind"].dispose()
     assert deadlocks(sessions) == 0
+
+
+def test_retries_beside_a_cancel_wait_for_their_owners_turn_in_no_circle(hands, errors, sessions, job_factory):
+    """One retry finds nothing cancelled yet, the other does; meanwhile another job of the owner is being changed."""
+    before = job_factory(owner="ann")
+    job = job_factory(owner="ann", count=2, scheduling={"after": (before.id,), "on": "success"})
+    waiting = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+
+    def count_waiting() -> int:
+        with sessions() as session:
+            return session.scalar(waiting)
+
+    def again(hand: Farmhand, job_id: int) -> None:
+        with suppress(Conflict):  # it found nothing to retry
+            hand.run(dependencies.retry, EVERYBODYS, job_id)
+
+    with ThreadPoolExecutor(3) as pool, hands[0].sessions.begin() as session:
+        lock_owner(session, OwnerLock.DEPENDENCIES, "ann")
+        for hand, move in zip(hands[1:4], (again, cancel, again), strict=True):
+            so_far, done = count_waiting(), pool.submit(move, hand, job.id)
+            until(lambda done=done, so_far=so_far: done.done() or count_waiting() > so_far, what=str(move))
+    assert not errors.states
+    assert [image.state for image in Farmhand(sessions).images(job.id)] == ["held", "held"]
 
 
 def test_a_deadlock_would_be_seen(hands, errors, sessions, job_factory):
