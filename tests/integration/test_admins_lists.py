@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from api.services import EXTENSION
-from shared.accounts import keys
-from shared.accounts.principal import LOCAL, Role
-from shared.db.sessions import transact
+from shared.accounts.principal import Role
 from shared.queue import transitions
+from tests.support.keys import headers_of
 from tests.support.queueing import Farmhand
 
 
@@ -20,11 +19,8 @@ def app(standing_app):
 @pytest.fixture(scope="module")
 def sent(app):
     """The headers of each owner's key; ann and bob each have a job with a picture."""
-    sessions, made = app.extensions[EXTENSION].sessions, {}
-    for owner, role in (("root", Role.ADMIN), ("oz", Role.OPERATOR), ("ann", Role.USER), ("bob", Role.USER)):
-        wanted = keys.NewKey(owner, role, "of a test")
-        key = transact(sessions, lambda session, wanted=wanted: keys.create(session, wanted, LOCAL, others=True)).key
-        made[owner] = {"Authorization": f"Bearer {key}"}
+    sessions = app.extensions[EXTENSION].sessions
+    made = headers_of(sessions, {"root": Role.ADMIN, "oz": Role.OPERATOR, "ann": Role.USER, "bob": Role.USER})
     client = app.test_client(use_cookies=False)
     for owner in ("ann", "bob"):
         client.post("/api/v1/jobs", json={"prompt": f"sea of {owner}", "steps": 2}, headers=made[owner])

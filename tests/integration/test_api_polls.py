@@ -7,12 +7,12 @@ from sqlalchemy import func, update
 
 from api.services import EXTENSION
 from api.use_cases import polls
-from shared.accounts import keys
 from shared.accounts.principal import LOCAL, Role
 from shared.db.sessions import transact
 from shared.db.tables import Picture
 from shared.messaging.events import Progress
 from shared.queue import transitions, versions
+from tests.support.keys import headers_of
 from tests.support.queueing import Farmhand
 from tests.support.statements import statements
 
@@ -25,12 +25,7 @@ def app(standing_app):
 @pytest.fixture(scope="module")
 def sent(app):
     """The headers of each owner's key."""
-    sessions, made = app.extensions[EXTENSION].sessions, {}
-    for owner, role in (("root", Role.ADMIN), ("ann", Role.USER), ("bob", Role.USER)):
-        wanted = keys.NewKey(owner, role, "of a test")
-        key = transact(sessions, lambda session, wanted=wanted: keys.create(session, wanted, LOCAL, others=True)).key
-        made[owner] = {"Authorization": f"Bearer {key}"}
-    return made
+    return headers_of(app.extensions[EXTENSION].sessions, {"root": Role.ADMIN, "ann": Role.USER, "bob": Role.USER})
 
 
 @pytest.fixture

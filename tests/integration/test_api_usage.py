@@ -13,10 +13,10 @@ from sqlalchemy import delete
 from api.services import EXTENSION
 from cli import usage as command
 from client.client import Client
-from shared.accounts import keys
-from shared.accounts.principal import LOCAL, Role
+from shared.accounts.principal import Role
 from shared.db import tables
 from shared.db.sessions import transact
+from tests.support.keys import headers_of
 
 USAGE = "/api/v1/usage"
 TODAY = datetime.now(UTC).date()
@@ -44,12 +44,7 @@ def app(standing_app):
 @pytest.fixture(scope="module")
 def sent(app):
     """The headers of each role's key."""
-    sessions, made = app.extensions[EXTENSION].sessions, {}
-    for owner, role in (("root", Role.ADMIN), ("ann", Role.USER), ("eve", Role.VIEWER)):
-        wanted = keys.NewKey(owner, role, "of a test")
-        key = transact(sessions, lambda session, wanted=wanted: keys.create(session, wanted, LOCAL, others=True)).key
-        made[owner] = {"Authorization": f"Bearer {key}"}
-    return made
+    return headers_of(app.extensions[EXTENSION].sessions, {"root": Role.ADMIN, "ann": Role.USER, "eve": Role.VIEWER})
 
 
 @pytest.fixture

@@ -10,11 +10,12 @@ from sqlalchemy.exc import DBAPIError
 from api.services import EXTENSION
 from cli import audit as command
 from client.client import Client
-from shared.accounts import audit, keys
+from shared.accounts import audit
 from shared.accounts.audit import Action
 from shared.accounts.principal import LOCAL, Role
 from shared.db.sessions import transact
 from shared.queue import transitions
+from tests.support.keys import headers_of
 from tests.support.queueing import Farmhand
 
 AUDIT = "/api/v1/audit"
@@ -28,12 +29,8 @@ def app(standing_app):
 @pytest.fixture(scope="module")
 def known(app):
     """The application's database, and the headers of each owner's key."""
-    sessions, made = app.extensions[EXTENSION].sessions, {}
-    for owner, role in (("root", Role.ADMIN), ("oz", Role.OPERATOR), ("ann", Role.USER)):
-        wanted = keys.NewKey(owner, role, "of a test")
-        key = transact(sessions, lambda session, wanted=wanted: keys.create(session, wanted, LOCAL, others=True)).key
-        made[owner] = {"Authorization": f"Bearer {key}"}
-    return sessions, made
+    sessions = app.extensions[EXTENSION].sessions
+    return sessions, headers_of(sessions, {"root": Role.ADMIN, "oz": Role.OPERATOR, "ann": Role.USER})
 
 
 @pytest.fixture
