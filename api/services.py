@@ -87,7 +87,7 @@ class Services:
         return limits.model_copy(update=update)
 
     def still_knows(self, who: Principal) -> bool:
-        """False within a second after the key of `who` was revoked or their browser signed out.
+        """False within a second after their browser signed out, and a second or two after the key of `who` was revoked.
 
         A stream asks so for as long as it lasts. The answer waits for nothing, and has SQL asked meanwhile.
         """

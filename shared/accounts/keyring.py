@@ -20,6 +20,7 @@ from shared.accounts import keys, limit_rows
 from shared.accounts.configured import Configured
 from shared.accounts.keys import Standing
 from shared.accounts.limit_rows import LimitRow
+from shared.accounts.people import role_of
 from shared.accounts.principal import LOCAL, Principal, Role
 from shared.db.sessions import Sessions, transact
 from shared.db.tables import BrowserSession
@@ -139,8 +140,7 @@ class Keyring:
         every = (*self._fixed.values(), *(known.principals if known else ()))
         of_provider = select(BrowserSession.role).where(BrowserSession.owner == owner)
         roles = {*(who.role for who in every if who.owner == owner), *session.scalars(of_provider)}
-        highest = next((role for role in reversed(Role) if role in roles), Role(self._settings.sign_in_role))
-        role = Role.ADMIN if owner in self._settings.admin_names else highest
+        role = role_of(self._settings, owner, next((role for role in reversed(Role) if role in roles), None))
         row = (known.limits if known else {}).get(owner) or LimitRow(owner, {})
         limits = replace(row.over(self._of_roles[role]), is_told=True)  # workers hear it from the owner's own requests
         return Principal(owner, role, limits=limits)

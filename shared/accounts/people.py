@@ -16,6 +16,9 @@ def person(settings: Configured, name: str, role: Role | None = None) -> Princip
     owner = name.strip()
     if not keys.is_owner(owner):
         raise Forbidden(f"{name[: keys.LONGEST]!r} cannot be an owner: {keys.OWNERS} are accepted.")
-    if owner in settings.admin_names:
-        return Principal(owner, Role.ADMIN)
-    return Principal(owner, role or Role(settings.sign_in_role))
+    return Principal(owner, role_of(settings, owner, role))
+
+
+def role_of(settings: Configured, owner: str, role: Role | None) -> Role:
+    """Return the role of an owner: FARM_ADMINS goes before a role that was given, FARM_SIGN_IN_ROLE stands for none."""
+    return Role.ADMIN if owner in settings.admin_names else role or Role(settings.sign_in_role)
