@@ -67,8 +67,7 @@ def offered(
         listing = Listing(kinds, search, first=limits.first_checkpoint)
         if (allowed := limits.of_owner.checkpoints) is not None and "checkpoint" in kinds:
             known = services.catalogue.read(session)
-            open_to_them = {file.path for text in allowed for file in known.meant(text, "checkpoint")}
-            listing = replace(listing, checkpoints=frozenset(open_to_them))
+            listing = replace(listing, checkpoints=known.paths_of(allowed, "checkpoint"))
         return listed(session, listing, OFFERED, named)
 
     return transact(services.sessions, read)

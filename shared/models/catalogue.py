@@ -164,7 +164,7 @@ class Catalogue:
         files = [file for file in self.entries(kind, first=first) if file.usable]
         if allowed is None:
             return files
-        paths = {file.path for text in allowed for file in self.meant(text, kind)}
+        paths = self.paths_of(allowed, kind)
         return [file for file in files if file.path in paths]
 
     def first(
@@ -192,6 +192,10 @@ class Catalogue:
     def meant(self, text: str, kind: Kind) -> list[Entry]:
         """Return the files of `kind` that `text` means: also unusable ones, and those that are gone."""
         return next(filter(None, self._found(text.strip().casefold(), kind)), [])
+
+    def paths_of(self, names: Iterable[str], kind: Kind) -> frozenset[str]:
+        """Return the paths of the files of `kind` that any of these names means, as `meant` finds them."""
+        return frozenset(file.path for text in names for file in self.meant(text, kind))
 
     def is_allowed(self, file: Entry, names: Iterable[str]) -> bool:
         """True if one of these names means the file."""
